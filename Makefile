@@ -1,0 +1,66 @@
+# Everything a person needs: `make demo` shows membudget at work, `make test` proves it. Both install what they need first.
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+UV_VERSION := 0.13.8
+# A uv on the PATH is used; otherwise one is installed into .tools by plain venv and pip.
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+RUN := $(VENV)/bin
+MEMBERS := contract runtime sidecar engine cli controller
+
+help:  ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+demo: install  ## An engine under a budget of 150 MiB, 20 agents, and a live edit to 130 MiB. Under 3 minutes, no cluster.
+	@$(RUN)/membudget demo
+
+test: install  ## Every test of the usual run.
+	$(RUN)/pytest $(ARGS)
+
+lint: install  ## ruff, format check, basedpyright strict, import contracts.
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
+	$(RUN)/basedpyright
+	$(RUN)/lint-imports --no-cache
+
+format: install  ## Format and fix what can be fixed by machine.
+	$(RUN)/ruff format
+	$(RUN)/ruff check --fix
+
+soak: install  ## Minutes-long runs: steady state with full caches for 5 minutes.
+	$(RUN)/pytest -m soak --timeout=1200 $(ARGS)
+
+torture: install  ## The bursts of the usual run, 200 times.
+	MEMBUDGET_BURST_RUNS=200 $(RUN)/pytest tests/system/test_burst.py --timeout=7200 $(ARGS)
+
+bench: install  ## Side-by-side measurements; prints ratios.
+	for script in benches/*.py; do $(RUN)/python "$$script"; done
+
+lock: $(UV)  ## Renew requirements.lock from the members' pyproject.toml files.
+	$(UV) lock --quiet
+	$(UV) export --quiet --frozen --all-packages --all-groups --no-emit-workspace --no-header --no-annotate \
+	    --format requirements.txt --output-file requirements.lock
+
+install: $(VENV)/.installed
+
+.tools/bin/uv:
+	@command -v $(PYTHON) >/dev/null || { echo "python3 >= 3.11 is missing. On Debian: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; say which to use: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "python3 has no venv. On Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.installed: requirements.lock $(MEMBERS:%=%/pyproject.toml) | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	$(UV) pip install --quiet --python $(VENV) --require-hashes --compile-bytecode -r requirements.lock
+	$(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation $(MEMBERS:%=-e ./%)
+	touch $@
+
+clean:  ## Remove what the targets made here.
+	rm -rf $(VENV) .tools dist .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help demo test lint format soak torture bench lock install clean
