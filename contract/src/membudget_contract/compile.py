@@ -1,0 +1,137 @@
+"""From a policy to a plan: profile < policy < collection override (R-P05).
+
+Covers: merging with the layer of every value, and the order of thresholds. Does not cover what only the pod
+knows, the live limit and the environment: that is `resolve`. Pure; the controller runs it, file mode too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TypeVar
+
+import msgspec
+
+from membudget_contract.errors import PolicyInvalid
+from membudget_contract.plan import CollectionPlan, CollectRule, Layer, Plan, Rung, Thresholds
+from membudget_contract.policy import (
+    CollectPolicy,
+    MemoryPolicy,
+    Mode,
+    PolicySpec,
+    Priority,
+    RungPolicy,
+    Signal,
+)
+from membudget_contract.profiles import (
+    BUILT_IN_THRESHOLDS,
+    PROFILES,
+    SAMPLING_INTERVAL_SECONDS,
+    SPILL_MAX_BYTES,
+)
+from membudget_contract.quantities import Amount
+
+Value = TypeVar("Value")
+Rule = TypeVar("Rule", CollectRule, Rung)
+
+
+def compile_policy(policy: MemoryPolicy | None) -> Plan:
+    """The plan of a policy; without one, the built-in Production profile.
+
+    Raises:
+        PolicyInvalid: the values contradict each other, as thresholds that do not rise.
+    """
+    spec = policy.spec if policy else PolicySpec()
+    profile = PROFILES[spec.profile]
+    merge = _Merge()
+    given = spec.budget.components or {}
+    plan = Plan(
+        policy=_full_name(policy) if policy else None,
+        profile=spec.profile,
+        mode=merge("mode", Mode.ENFORCE, spec.mode),
+        signal=merge("budget.signal", Signal.UNRECLAIMABLE, spec.budget.signal),
+        total=str(merge("budget.total", Amount(profile.total), spec.budget.total)),
+        split=profile.split,
+        given={name: str(amount) for name, amount in given.items()},
+        thresholds=_thresholds(merge, spec),
+        collections=_collections(merge, spec),
+        exclude_collections=merge("eviction.excludeCollections", (), spec.eviction.exclude_collections),
+        spill_max_bytes=_spill_bound(merge, spec),
+        sampling_interval_seconds=merge(
+            "sampling.intervalSeconds", SAMPLING_INTERVAL_SECONDS, spec.sampling.interval_seconds
+        ),
+        gc_thresholds=merge("gc.thresholds", profile.gc_thresholds, spec.gc.thresholds),
+        cache_compression=merge("caches.compression", profile.cache_compression, spec.caches.compression),
+        layers=merge.layers,
+    )
+    for name in (*profile.split, *given):
+        merge.layers[f"budget.components.{name}"] = Layer.POLICY if name in given else Layer.PROFILE
+    _check_order(plan.thresholds)
+    return plan
+
+
+class _Merge:
+    """Picks the policy's value where it has one, and remembers the layer."""
+
+    def __init__(self) -> None:
+        self.layers: dict[str, Layer] = {}
+
+    def __call__(self, path: str, base: Value, refined: Value | None) -> Value:
+        self.layers[path] = Layer.PROFILE if refined is None else Layer.POLICY
+        return base if refined is None else refined
+
+
+def _full_name(policy: MemoryPolicy) -> str:
+    return f"{policy.namespace}/{policy.name}" if policy.namespace else policy.name
+
+
+def _thresholds(merge: _Merge, spec: PolicySpec) -> Thresholds:
+    asked, base = spec.thresholds, BUILT_IN_THRESHOLDS
+    return Thresholds(
+        collect=_refined(merge, "thresholds.collect", base.collect, asked.collect),
+        soft=_refined(merge, "thresholds.soft", base.soft, asked.soft),
+        hard=_refined(merge, "thresholds.hard", base.hard, asked.hard),
+        emergency=_refined(merge, "thresholds.emergency", base.emergency, asked.emergency),
+    )
+
+
+def _refined(merge: _Merge, path: str, base: Rule, asked: CollectPolicy | RungPolicy) -> Rule:
+    """The built-in rule with the fields that the policy names in place of its own."""
+    values = {
+        field.name: merge(f"{path}.{field.encode_name}", getattr(base, field.name), getattr(asked, field.name))
+        for field in msgspec.structs.fields(base)
+    }
+    return type(base)(**values)
+
+
+def _collections(merge: _Merge, spec: PolicySpec) -> tuple[CollectionPlan, ...]:
+    planned: list[CollectionPlan] = []
+    for collection in spec.collections:
+        priority = merge(f"collections.{collection.name}.priority", Priority.MEDIUM, collection.priority)
+        if collection.priority is not None:
+            merge.layers[f"collections.{collection.name}.priority"] = Layer.COLLECTION
+        planned.append(CollectionPlan(name=collection.name, priority=priority))
+    return tuple(planned)
+
+
+def _spill_bound(merge: _Merge, spec: PolicySpec) -> int:
+    asked = spec.spill.max_size
+    if asked is not None and asked.byte_count is None:
+        raise PolicyInvalid("spec.spill.maxSize", f"{asked} must be bytes, like 1000Mi: a folder has no budget")
+    return merge("spill.maxSize", SPILL_MAX_BYTES, asked.byte_count if asked else None)
+
+
+def _check_order(thresholds: Thresholds) -> None:
+    """Entries rise from rung to rung, and each rung is left below its entry: without it the ladder would swing."""
+    rungs = (("soft", thresholds.soft), ("hard", thresholds.hard), ("emergency", thresholds.emergency))
+    for name, rung in rungs:
+        if rung.release_percent >= rung.percent:
+            raise PolicyInvalid(
+                f"spec.thresholds.{name}.releasePercent",
+                f"{rung.release_percent} must lie below the entry of {rung.percent} percent",
+            )
+    for (lower_name, lower), (name, rung) in itertools.pairwise(rungs):
+        if rung.percent <= lower.percent:
+            raise PolicyInvalid(
+                f"spec.thresholds.{name}.percent",
+                f"{rung.percent} must lie above {lower_name}.percent, which is {lower.percent}",
+            )

@@ -1,0 +1,133 @@
+"""Plans: what a policy means for one pod.
+
+Covers: `Plan` (compiled, may still hold percents of a limit only the pod knows) and `EffectivePlan` (all bytes,
+each value with the layer it came from). Both travel and are kept on disk, so they are wire messages: unknown
+fields are ignored. Does not make them: `compile` and `resolve` do.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+
+import msgspec
+
+from membudget_contract import CONTRACT_VERSION
+from membudget_contract.policy import Mode, Priority, ProfileName, RungAction, Signal
+
+
+class Layer(enum.StrEnum):
+    """Where a value came from, coarsest first; a later layer wins."""
+
+    PROFILE = "Profile"
+    POLICY = "Policy"
+    COLLECTION = "Collection"
+    ENVIRONMENT = "Environment"
+    CONFIGURE = "Configure"
+
+
+class Message(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """Base of everything that travels or is kept: camelCase, unknown fields ignored."""
+
+
+class CollectRule(Message, frozen=True, kw_only=True):
+    """Garbage collection when usage crosses `percent` of the budget upward."""
+
+    percent: int
+    cooldown_seconds: int
+
+
+class Rung(Message, frozen=True, kw_only=True):
+    """One rung: entered at `percent`, left below `release_percent`, frees `free_percent` of the budget."""
+
+    percent: int
+    release_percent: int
+    action: RungAction
+    free_percent: int
+    cooldown_seconds: int
+
+
+class Thresholds(Message, frozen=True, kw_only=True):
+    """The ladder, lowest rung first."""
+
+    collect: CollectRule
+    soft: Rung
+    hard: Rung
+    emergency: Rung
+
+
+class CollectionPlan(Message, frozen=True, kw_only=True):
+    """What holds for one collection."""
+
+    name: str
+    priority: Priority
+
+
+class Plan(Message, frozen=True, kw_only=True):
+    """A compiled policy. `total` and `given` are texts: percents wait for the container's live limit."""
+
+    contract: str = CONTRACT_VERSION
+    policy: str | None
+    profile: ProfileName
+    mode: Mode
+    signal: Signal
+    total: str
+    split: dict[str, int]
+    given: dict[str, str]
+    thresholds: Thresholds
+    collections: tuple[CollectionPlan, ...]
+    exclude_collections: tuple[str, ...]
+    spill_max_bytes: int
+    sampling_interval_seconds: int
+    gc_thresholds: tuple[int, int, int]
+    cache_compression: bool
+    layers: dict[str, Layer]
+
+
+class EffectivePlan(Message, frozen=True, kw_only=True):
+    """A plan in bytes, as one sidecar and one engine hold it.
+
+    `components` are ceilings by component, `layers` the origin of each value by its path.
+    """
+
+    contract: str = CONTRACT_VERSION
+    policy: str | None
+    profile: ProfileName
+    mode: Mode
+    signal: Signal
+    total_bytes: int
+    components: dict[str, int]
+    thresholds: Thresholds
+    collections: tuple[CollectionPlan, ...]
+    exclude_collections: tuple[str, ...]
+    spill_max_bytes: int
+    sampling_interval_seconds: int
+    gc_thresholds: tuple[int, int, int]
+    cache_compression: bool
+    layers: dict[str, Layer]
+
+    def percent_bytes(self, percent: int) -> int:
+        """Bytes of a whole percent of the budget, rounded down."""
+        return self.total_bytes * percent // 100
+
+    @property
+    def soft_entry_bytes(self) -> int:
+        """Where the ladder's first rung begins."""
+        return self.percent_bytes(self.thresholds.soft.percent)
+
+    @property
+    def room_margin_bytes(self) -> int:
+        """What admission keeps free below the soft entry: 2 % of the budget, so that full caches stay silent."""
+        return self.percent_bytes(2)
+
+    def priority_of(self, collection: str) -> Priority:
+        """The class of a collection; what no policy names is Medium."""
+        for planned in self.collections:
+            if planned.name == collection:
+                return planned.priority
+        return Priority.MEDIUM
+
+
+def plan_hash(plan: Plan | EffectivePlan) -> str:
+    """sha256 (hex) over the plan's bytes in a fixed order; what an acknowledgement names."""
+    return hashlib.sha256(msgspec.json.encode(plan, order="deterministic")).hexdigest()
