@@ -153,7 +153,7 @@ class SpillPolicy(PolicyPart, frozen=True, kw_only=True):
 class SamplingPolicy(PolicyPart, frozen=True, kw_only=True):
     """How often the sidecar looks while there is room."""
 
-    interval_seconds: Annotated[int | None, Meta(ge=1, le=300)] = None
+    interval_seconds: Annotated[int, Meta(ge=1, le=300)] | None = None
 
 
 class GcPolicy(PolicyPart, frozen=True, kw_only=True):
