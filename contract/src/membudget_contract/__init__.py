@@ -2,8 +2,8 @@
 
 Covers: the policy a person writes (`policy`), its built-in bases (`profiles`), the plan that comes of both
 (`plan`, `compile`, `resolve`), the messages on the two sockets (`control_api`, `sidecar_api`) and the names of
-metrics (`metric_names`). Everything here is a value or a pure function. Does not read files, sockets or clocks,
-and imports nothing of membudget: every other member may import it.
+metrics (`metric_names`). Everything here is a value or a pure function, but for `kept_file`, the format both
+sides keep their last plan in. Imports nothing of membudget: every other member may import it.
 """
 
 CONTRACT_VERSION = "1.0"

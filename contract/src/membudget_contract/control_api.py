@@ -11,8 +11,8 @@ import enum
 from typing import Final
 
 from membudget_contract import CONTRACT_VERSION
-from membudget_contract.plan import CollectionPlan, Message
-from membudget_contract.policy import Priority, Signal
+from membudget_contract.plan import CollectionPlan, EffectivePlan, Message, plan_hash
+from membudget_contract.policy import Mode, Priority, Signal
 
 REPORT_PATH: Final = "/v1/report"
 """GET -> Report."""
@@ -53,6 +53,24 @@ class Budgets(Message, frozen=True, kw_only=True):
     spill_max_bytes: int
     gc_thresholds: tuple[int, int, int]
     cache_compression: bool
+
+
+def budgets_of(plan: EffectivePlan) -> Budgets:
+    """The message that asks a runtime to hold a plan."""
+    return Budgets(
+        plan_hash=plan_hash(plan),
+        live=plan.mode is Mode.ENFORCE,
+        signal=plan.signal,
+        total_bytes=plan.total_bytes,
+        soft_entry_bytes=plan.soft_entry_bytes,
+        room_margin_bytes=plan.room_margin_bytes,
+        components=plan.components,
+        collections=plan.collections,
+        exclude_collections=plan.exclude_collections,
+        spill_max_bytes=plan.spill_max_bytes,
+        gc_thresholds=plan.gc_thresholds,
+        cache_compression=plan.cache_compression,
+    )
 
 
 class Room(Message, frozen=True, kw_only=True):

@@ -9,9 +9,11 @@ The same types make the custom resource definition; every field is implemented, 
 from __future__ import annotations
 
 import enum
+import functools
+import operator
 import re
-from collections.abc import Mapping
-from typing import Annotated, cast
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 from msgspec import Meta
@@ -211,7 +213,8 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     kind: str
     metadata: _Metadata
     spec: PolicySpec
-    status: object = None
+    status: Any = None
+    """Written by the controller, read by nobody here; `object` in place of Any would be sent to `_decode`."""
 
 
 def parse_policy(document: Mapping[str, object]) -> MemoryPolicy:
@@ -223,13 +226,30 @@ def parse_policy(document: Mapping[str, object]) -> MemoryPolicy:
     try:
         parsed = msgspec.convert(document, _Document, dec_hook=_decode, strict=True)
     except msgspec.ValidationError as error:
-        raise _named(error) from None
+        raise _named(error, document) from None
     except RecursionError:
         raise PolicyInvalid("spec", "is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise PolicyInvalid("the document", "holds a surrogate, which is no character") from None
     if (parsed.api_version, parsed.kind) != (API_VERSION, KIND):
         raise PolicyInvalid("kind", f"must be {KIND} of {API_VERSION}, not {parsed.kind} of {parsed.api_version}")
+    _check_names(parsed.spec)
     _check_collections(parsed.spec.collections)
     return MemoryPolicy(name=parsed.metadata.name, namespace=parsed.metadata.namespace, spec=parsed.spec)
+
+
+def _check_names(spec: PolicySpec) -> None:
+    """Python's `$` also matches before a final newline, the API server's does not: hold both to the same names."""
+    for field, name in _names(spec):
+        if name.endswith("\n"):
+            raise PolicyInvalid(field, f"{name!r} ends in a newline")
+
+
+def _names(spec: PolicySpec) -> Iterator[tuple[str, str]]:
+    yield from ((f"spec.collections[{at}].name", given.name) for at, given in enumerate(spec.collections))
+    yield from ((f"spec.budget.components.{name.rstrip()}", name) for name in spec.budget.components or {})
+    excluded = spec.eviction.exclude_collections or ()
+    yield from ((f"spec.eviction.excludeCollections[{at}]", name) for at, name in enumerate(excluded))
 
 
 def _check_collections(collections: tuple[CollectionPolicy, ...]) -> None:
@@ -248,12 +268,37 @@ def _decode(wanted: type, value: object) -> object:
     return Amount(value)
 
 
-_PATH = re.compile(r"^(?P<problem>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_KEYED: Final[Mapping[str, object]] = {
+    "spec.budget.components": dict[ComponentName, Amount],
+    "spec.selector.matchLabels": dict[str, str],
+}
+"""Mappings whose keys the author chose; of these msgspec names no key."""
+
+_PATH = re.compile(r"^(?P<problem>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"^Object (?P<problem>contains unknown|missing required) field `(?P<field>.*)`$", re.DOTALL)
 
 
-def _named(error: msgspec.ValidationError) -> PolicyInvalid:
+def _named(error: msgspec.ValidationError, document: Mapping[str, object]) -> PolicyInvalid:
     """Msgspec writes `Expected ... - at `$.spec.budget``; people know the field as `spec.budget`."""
     match = cast("re.Match[str]", _PATH.match(str(error)))
-    path = (match["path"] or "$").removeprefix("$").removeprefix(".")
-    problem = match["problem"].replace("Object ", "")
-    return PolicyInvalid(path or "the document", problem[:1].lower() + problem[1:])
+    path = (match["path"] or "").removeprefix(".")
+    problem: str = match["problem"]
+    if (mapping := path.removesuffix("[...]")) in _KEYED and (match["key"] or mapping != path):
+        path = f"{mapping}.{_refused_key(document, mapping)}"
+    named = _FIELD.match(problem)
+    if named is None:
+        return PolicyInvalid(path or "the document", problem[:1].lower() + problem[1:])
+    field = f"{path}.{named['field']}".removeprefix(".")
+    return PolicyInvalid(field, "is missing" if named["problem"] == "missing required" else "is an unknown field")
+
+
+def _refused_key(document: Mapping[str, object], path: str) -> str:
+    """Which key of the mapping at `path` is refused, or stands before the refused value."""
+    value: Any = functools.reduce(operator.getitem, path.split("."), cast("Any", document))
+    mapping = cast("Mapping[object, object]", value)
+    for key, value in mapping.items():
+        try:
+            msgspec.convert({key: value}, _KEYED[path], dec_hook=_decode)
+        except msgspec.ValidationError:
+            return str(key)
+    raise AssertionError(f"no key of {path} is refused alone")

@@ -1,0 +1,343 @@
+"""A cache bounded in bytes: admits, evicts and spills by the priority of collections.
+
+Covers: look-up, time to live, compression, exact owned bytes, eviction of one class down to a byte target, spill
+to disk and back. Does not cover similarity (`membudget_engine.caches`) or when to act (`reclaim`, the sidecar).
+Values lie in an arena, only keys and places on the heap.
+
+Order of eviction inside one class: the least recently used entry over all collections of the class goes first.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from membudget_contract.control_api import Budgets
+from membudget_contract.policy import DEFAULT_COLLECTION, Priority
+from membudget_runtime.arena import Extent, SegmentArena
+from membudget_runtime.component import CollectionUse, Component, Ranking, Removed
+from membudget_runtime.errors import NoRoom, SpillDamaged, SpillFailed, ValueTooLarge
+from membudget_runtime.ledger import Ledger
+from membudget_runtime.replacement import LeastRecentlyUsed
+from membudget_runtime.spill import BATCH_BYTES, SpillPlace, SpillStore
+
+ENTRY_BYTES: Final = 432
+"""Heap bytes of one entry beside its value: entry, extent, numbers, key of 16 bytes, its share of the tables.
+Measured from outside by tests/runtime/test_cache_bytes.py (Python 3.11, x86-64)."""
+
+COMPRESS_FROM: Final = 1024
+COMPRESS_WORTH: Final = 0.8
+"""Compress values over 1 kB, and keep the compressed form only when it saves more than 20 % (R-E02)."""
+
+_PLAIN: Final = b"\x00"
+_DEFLATED: Final = b"\x01"
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class _Entry(Generic[Key]):
+    __slots__ = ("collection", "expires_at", "key", "place", "used_at")
+
+    def __init__(self, key: Key, collection: str, place: Extent, now: float, expires_at: float) -> None:
+        self.key = key
+        self.collection = collection
+        self.place: Extent | SpillPlace = place
+        self.used_at = now
+        self.expires_at = expires_at
+
+
+@dataclass(slots=True)
+class CacheCounters:
+    """What happened since the start."""
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    expirations: int = 0
+    spills: int = 0
+    loads: int = 0
+    damaged: int = 0
+    refused: int = 0
+
+
+class BoundedCache(Component, Generic[Key]):
+    """Values by (collection, key). Thread-safe.
+
+    `entry_bytes` is what one entry costs beside its value: the heap's share and whatever the owner keeps for it;
+    `on_removed` hears of every entry that left for good, under the ledger's lock.
+    """
+
+    def __init__(  # noqa: PLR0913  each is a decision of the owner
+        self,
+        name: str,
+        ledger: Ledger,
+        *,
+        ttl_seconds: float,
+        clock: Callable[[], float],
+        spill: SpillStore | None = None,
+        compression: bool = True,
+        extra_entry_bytes: int = 0,
+        on_removed: Callable[[str, Key], None] = lambda _collection, _key: None,
+    ) -> None:
+        super().__init__(name)
+        self.compression = compression
+        self.counters = CacheCounters()
+        self._ledger = ledger
+        self._ttl = ttl_seconds
+        self._clock = clock
+        self._spill = spill
+        self._entry_bytes = ENTRY_BYTES + extra_entry_bytes
+        self._on_removed = on_removed
+        self._arena = SegmentArena()
+        self._tables: dict[str, LeastRecentlyUsed[Key, _Entry[Key]]] = {}
+        self._count = 0
+        self._spilled = 0
+        ledger.register(self)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get(self, collection: str, key: Key) -> bytes | None:
+        """The value, from memory or disk; None when it is not there, is past its time, or was damaged on disk."""
+        with self._ledger.lock:
+            entry = self._use(collection, key)
+            if entry is None:
+                self.counters.misses += 1
+                return None
+            place = entry.place
+            stored = b""
+            if isinstance(place, Extent):
+                self.counters.hits += 1
+                stored = self._arena.read(place)
+        return _inflated(stored) if isinstance(place, Extent) else self._load(entry, place)
+
+    def put(self, key: Key, value: bytes, collection: str = DEFAULT_COLLECTION) -> bool:
+        """Keep a value; an older one under the same key is replaced. False when there is no room for it."""
+        stored = _deflated(value) if self.compression else _PLAIN + value
+        with self._ledger.lock:
+            table = self._table(collection)
+            older = table.peek(key)
+            if older is not None:
+                self._remove(older)
+            try:
+                self._ledger.admit(self, len(stored) + self._entry_bytes, self._priority(collection))
+            except (NoRoom, ValueTooLarge):
+                self.counters.refused += 1
+                return False
+            self._add(key, collection, stored)
+        return True
+
+    def clear(self) -> int:
+        """Drop every entry; returns how many."""
+        with self._ledger.lock:
+            entries = [entry for table in self._tables.values() for entry in table]
+            for entry in entries:
+                self._remove(entry)
+            self._arena.clear()
+            return len(entries)
+
+    def owned_bytes(self) -> int:
+        """Resident bytes of the arena, and what entries cost on the heap."""
+        return self._arena.resident_bytes + self._count * self._entry_bytes
+
+    def spilled_bytes(self) -> int:
+        """Bytes of this cache's values on disk."""
+        return self._spilled
+
+    def collections(self) -> list[CollectionUse]:
+        """Live bytes by collection; shares of pages that compaction would free are in none of them."""
+        return [CollectionUse(name, len(table), table.byte_count) for name, table in self._tables.items()]
+
+    def evict(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
+        """Drop least recently used entries of one class until at least `target_bytes` are back with the kernel."""
+        removed = Removed()
+        goal = self.owned_bytes() - target_bytes
+        for entry in self._victims(priority, ranking):
+            if removed.byte_count >= target_bytes:
+                break
+            _count_out(removed, entry, self._cost(entry))
+            self._remove(entry)
+        self.counters.evictions += removed.entries
+        self._compact_to(goal)
+        return removed
+
+    def spill(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
+        """Write least recently used entries of one class to disk, batch by batch."""
+        removed = Removed()
+        if self._spill is None:
+            return removed
+        while removed.byte_count < target_bytes and removed.problem is None:
+            with self._ledger.lock:
+                wanted = min(BATCH_BYTES, target_bytes - removed.byte_count)
+                batch = self._batch(wanted, priority, ranking)
+            if not batch:
+                break
+            removed.add(self._spill_batch(self._spill, batch))
+        with self._ledger.lock:
+            self._compact_to(self.owned_bytes() - removed.byte_count)
+        return removed
+
+    def expire(self) -> Removed:
+        """Drop entries past their time to live."""
+        removed = Removed()
+        with self._ledger.lock:
+            now = self._clock()
+            late = [entry for table in self._tables.values() for entry in table if entry.expires_at <= now]
+            for entry in late:
+                _count_out(removed, entry, self._cost(entry))
+                self._remove(entry)
+            self.counters.expirations += removed.entries
+            self._compact_to(self.owned_bytes() - removed.byte_count)
+        return removed
+
+    def apply(self, budgets: Budgets) -> None:
+        """Take over compression and the bound of the spill folder."""
+        self.compression = budgets.cache_compression
+        if self._spill is not None:
+            self._spill.max_bytes = budgets.spill_max_bytes
+
+    def _priority(self, collection: str) -> Priority:
+        return self._ledger.bounds.ranking.priority(collection)
+
+    def _table(self, collection: str) -> LeastRecentlyUsed[Key, _Entry[Key]]:
+        return self._tables.setdefault(collection, LeastRecentlyUsed())
+
+    def _add(self, key: Key, collection: str, stored: bytes) -> None:
+        now = self._clock()
+        table = self._table(collection)
+        entry = _Entry(key, collection, self._arena.store(stored), now, now + self._ttl)
+        table.add(key, entry)
+        table.byte_count += self._cost(entry)
+        self._count += 1
+
+    def _use(self, collection: str, key: Key) -> _Entry[Key] | None:
+        table = self._tables.get(collection)
+        entry = table.use(key) if table else None
+        if entry is None:
+            return None
+        now = self._clock()
+        if entry.expires_at <= now:
+            self._remove(entry)
+            self.counters.expirations += 1
+            return None
+        entry.used_at = now
+        return entry
+
+    def _cost(self, entry: _Entry[Key]) -> int:
+        """Bytes of memory the entry's going gives back."""
+        in_memory = entry.place.length if isinstance(entry.place, Extent) else 0
+        return in_memory + self._entry_bytes
+
+    def _victims(self, priority: Priority, ranking: Ranking) -> Iterator[_Entry[Key]]:
+        """Entries of one class, least recently used first over its collections; each must go before the next."""
+        tables = [table for name, table in self._tables.items() if ranking.may_evict(name, priority)]
+        while tables := [table for table in tables if table]:
+            yield min((table.first() for table in tables), key=lambda entry: entry.used_at)
+
+    def _remove(self, entry: _Entry[Key]) -> None:
+        table = self._tables[entry.collection]
+        table.remove(entry.key)
+        table.byte_count -= self._cost(entry)
+        if not table:
+            del self._tables[entry.collection]
+        self._release(entry.place)
+        self._count -= 1
+        self._on_removed(entry.collection, entry.key)
+
+    def _release(self, place: Extent | SpillPlace) -> None:
+        if isinstance(place, Extent):
+            self._arena.release(place)
+            return
+        assert self._spill is not None
+        self._spilled -= place.length
+        self._spill.release(place)
+
+    def _compact_to(self, owned_goal: int) -> None:
+        self._arena.compact(max(0, owned_goal - self._count * self._entry_bytes))
+
+    def _batch(
+        self, wanted_bytes: int, priority: Priority, ranking: Ranking
+    ) -> list[tuple[_Entry[Key], Extent, bytes]]:
+        """Entries of one class that lie in memory, least recently used first, with copies of their values."""
+        names = [name for name in self._tables if ranking.may_evict(name, priority)]
+        in_memory = (
+            (entry, entry.place) for name in names for entry in self._tables[name] if isinstance(entry.place, Extent)
+        )
+        batch: list[tuple[_Entry[Key], Extent, bytes]] = []
+        gathered = 0
+        for entry, place in sorted(in_memory, key=lambda pair: pair[0].used_at):
+            if gathered >= wanted_bytes:
+                break
+            batch.append((entry, place, self._arena.read(place)))
+            gathered += place.length
+        return batch
+
+    def _spill_batch(self, store: SpillStore, batch: list[tuple[_Entry[Key], Extent, bytes]]) -> Removed:
+        removed = Removed()
+        try:
+            places = store.write([value for _, _, value in batch])
+        except SpillFailed as error:
+            removed.problem = str(error)
+            return removed
+        with self._ledger.lock:
+            for (entry, extent, _), place in zip(batch, places, strict=True):
+                if entry.place is not extent or extent.segment is None:
+                    store.release(place)  # replaced or evicted while the disk was busy
+                    continue
+                self._arena.release(extent)
+                entry.place = place
+                self._tables[entry.collection].byte_count -= place.length
+                self._spilled += place.length
+                _count_out(removed, entry, place.length)
+            self.counters.spills += removed.entries
+        return removed
+
+    def _load(self, entry: _Entry[Key], place: SpillPlace) -> bytes | None:
+        """A spilled value, read without the lock; it moves back to memory where there is room."""
+        assert self._spill is not None
+        try:
+            stored = self._spill.read(place)
+        except SpillDamaged:
+            with self._ledger.lock:
+                table = self._tables.get(entry.collection)
+                if table is not None and table.peek(entry.key) is entry and entry.place is place:
+                    self._remove(entry)
+                self.counters.damaged += 1
+                self.counters.misses += 1
+            return None
+        with self._ledger.lock:
+            self.counters.loads += 1
+            self.counters.hits += 1
+            self._bring_back(entry, place, stored)
+        return _inflated(stored)
+
+    def _bring_back(self, entry: _Entry[Key], place: SpillPlace, stored: bytes) -> None:
+        try:
+            self._ledger.admit(self, len(stored), self._priority(entry.collection))
+        except (NoRoom, ValueTooLarge):
+            return  # it stays on disk and is served from there
+        table = self._tables.get(entry.collection)
+        # Only if it is still there: admission may have evicted it, another thread may have brought it back.
+        if entry.place is place and table is not None and table.peek(entry.key) is entry:
+            self._release(place)
+            entry.place = self._arena.store(stored)
+            table.byte_count += len(stored)
+
+
+def _count_out(removed: Removed, entry: _Entry[Key], byte_count: int) -> None:
+    removed.entries += 1
+    removed.collections[entry.collection] = removed.collections.get(entry.collection, 0) + byte_count
+
+
+def _deflated(value: bytes) -> bytes:
+    if len(value) > COMPRESS_FROM:
+        packed = zlib.compress(value, 1)
+        if len(packed) < COMPRESS_WORTH * len(value):
+            return _DEFLATED + packed
+    return _PLAIN + value
+
+
+def _inflated(stored: bytes) -> bytes:
+    return zlib.decompress(memoryview(stored)[1:]) if stored[:1] == _DEFLATED else stored[1:]

@@ -1,0 +1,110 @@
+"""What the ledger asks of everything that holds bytes.
+
+Covers: the interface, and the scope of an eviction. Implementations: `cache.BoundedCache` here, the mapped index
+in the engine. All methods are called with the ledger's lock held unless they say otherwise.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from membudget_contract.control_api import Budgets
+from membudget_contract.policy import EVICTABLE, Priority
+
+DEFAULT_PRIORITY: Final = Priority.MEDIUM
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Which class each collection belongs to, and which collections eviction leaves alone."""
+
+    priorities: Mapping[str, Priority] = field(default_factory=dict[str, Priority])
+    excluded: frozenset[str] = frozenset()
+
+    def priority(self, collection: str) -> Priority:
+        """The class of a collection; what no policy names is Medium."""
+        return self.priorities.get(collection, DEFAULT_PRIORITY)
+
+    def may_evict(self, collection: str, priority: Priority) -> bool:
+        """True when the collection is of exactly this class, and the class and the name may be evicted."""
+        return priority in EVICTABLE and collection not in self.excluded and self.priority(collection) is priority
+
+
+@dataclass(slots=True)
+class Removed:
+    """What an eviction, a spill or an expiry took out of memory."""
+
+    entries: int = 0
+    collections: dict[str, int] = field(default_factory=dict[str, int])
+    """Bytes by collection."""
+    problem: str | None = None
+
+    def add(self, other: Removed) -> None:
+        """Count the other's too."""
+        self.entries += other.entries
+        for collection, count in other.collections.items():
+            self.collections[collection] = self.collections.get(collection, 0) + count
+        self.problem = self.problem or other.problem
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes over all collections."""
+        return sum(self.collections.values())
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionUse:
+    """One collection's share of a component."""
+
+    name: str
+    entries: int
+    owned_bytes: int
+
+
+class Component(abc.ABC):
+    """A named holder of bytes. The defaults suit a component that gives nothing back."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abc.abstractmethod
+    def owned_bytes(self) -> int:
+        """Anonymous memory held, as the kernel charges it."""
+
+    def mapped_bytes(self) -> int | None:
+        """Resident pages of mapped files; None when the kernel did not say. May be up to a second old."""
+        return 0
+
+    def spilled_bytes(self) -> int:
+        """Bytes on disk."""
+        return 0
+
+    def collections(self) -> list[CollectionUse]:
+        """The shares of the collections, for reports."""
+        return []
+
+    def apply(self, budgets: Budgets) -> None:
+        """Take over what a new plan says beside ceilings."""
+        del budgets
+
+    def evict(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
+        """Drop at least `target_bytes` of exactly this class, least valuable first, if there are as many."""
+        del target_bytes, priority, ranking
+        return Removed()
+
+    def spill(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
+        """Move at least `target_bytes` of this class to disk. Called without the lock: it does I/O."""
+        del target_bytes, priority, ranking
+        return Removed()
+
+    def expire(self) -> Removed:
+        """Drop what is past its time to live."""
+        return Removed()
+
+    def page_out(self, target_bytes: int) -> int:
+        """Give back the coldest mapped pages; bytes that left residency. Called without the lock."""
+        del target_bytes
+        return 0

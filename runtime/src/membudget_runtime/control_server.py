@@ -1,0 +1,204 @@
+"""The control socket: HTTP over a Unix socket, served by threads of its own.
+
+Covers: the paths of `membudget_contract.control_api`, one server per socket, peers of the own uid only. Does not
+cover the work behind them (`reclaim`, `report`) nor any network port. The standard library's server: it keeps
+answering while the engine's event loop is busy, and costs no framework.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from membudget_contract import CONTRACT_VERSION
+from membudget_contract.control_api import (
+    BUDGETS_PATH,
+    FREE_PATH,
+    REPORT_PATH,
+    ROOM_PATH,
+    Accepted,
+    Budgets,
+    Freed,
+    FreeRequest,
+    Problem,
+    Report,
+    Room,
+)
+from membudget_contract.plan import Message
+from membudget_runtime.errors import AlreadyServed
+
+MAX_BODY_BYTES: Final = 256 * 1024
+IDLE_SECONDS: Final = 30.0
+CONNECTIONS: Final = 8
+"""At once; the sidecar needs two, one for a long action and one beside it."""
+
+Answer = Callable[[bytes], Message]
+
+
+class ControlService(Protocol):
+    """What the server calls; each method is one path."""
+
+    def report(self) -> Report:
+        """GET /v1/report."""
+        ...
+
+    def apply(self, budgets: Budgets) -> Freed:
+        """PUT /v1/budgets."""
+        ...
+
+    def tell_room(self, room: Room) -> Accepted:
+        """PUT /v1/room."""
+        ...
+
+    def free(self, request: FreeRequest) -> Freed:
+        """POST /v1/free."""
+        ...
+
+
+class ControlServer:
+    """Listens from construction to `close`."""
+
+    def __init__(self, path: Path, service: ControlService) -> None:
+        """Take the socket.
+
+        Raises:
+            AlreadyServed: another live process holds it.
+            OSError: the folder is missing or not writable.
+        """
+        self._lock_file = _lock(path.with_name(path.name + ".lock"))
+        path.unlink(missing_ok=True)
+        self._path = path
+        self._server = _Server(path, _routes(service))
+        path.chmod(0o660)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.5}, name="control-socket", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering and remove the socket."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        os.close(self._lock_file)
+
+
+def _lock(path: Path) -> int:
+    """A lock that ends with its process: a stale socket file of a killed engine never stands in the way."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise AlreadyServed(f"another process serves {path.with_suffix('')}; one engine per control socket") from None
+    return descriptor
+
+
+def _routes(service: ControlService) -> dict[tuple[str, str], Answer]:
+    return {
+        ("GET", REPORT_PATH): lambda _body: service.report(),
+        ("PUT", BUDGETS_PATH): lambda body: service.apply(msgspec.json.decode(body, type=Budgets)),
+        ("PUT", ROOM_PATH): lambda body: service.tell_room(msgspec.json.decode(body, type=Room)),
+        ("POST", FREE_PATH): lambda body: service.free(msgspec.json.decode(body, type=FreeRequest)),
+    }
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = CONNECTIONS
+
+    def __init__(self, path: Path, routes: dict[tuple[str, str], Answer]) -> None:
+        self.routes = routes
+        self._slots = threading.BoundedSemaphore(CONNECTIONS)
+        super().__init__(str(path), _Handler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Only root and the own uid may move budgets; and only so many at once."""
+        del client_address
+        credentials = request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        _pid, uid, _gid = struct.unpack("3i", credentials)
+        return uid in {0, os.getuid()} and self._slots.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Handle one connection, then free its slot."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A peer that went away is no event; everything else is answered as a Problem before it gets here."""
+        del request, client_address
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "membudget-runtime"
+    sys_version = ""
+    timeout = IDLE_SECONDS
+    disable_nagle_algorithm = False
+    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]  always constructed by _Server
+
+    def do_GET(self) -> None:
+        """Answer a question."""
+        self._answer("GET")
+
+    def do_PUT(self) -> None:
+        """Answer a change of bounds."""
+        self._answer("PUT")
+
+    def do_POST(self) -> None:
+        """Answer a request to free bytes."""
+        self._answer("POST")
+
+    def address_string(self) -> str:
+        """Peers of a Unix socket have no address."""
+        return "control-socket"
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Requests are counted by who acts on them, not logged one by one."""
+
+    def _answer(self, method: str) -> None:
+        route = self.server.routes.get((method, self.path))
+        if route is None:
+            self._problem(404, "NotFound", f"no {method} {self.path} on the control socket")
+            return
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+            self.close_connection = True
+            self._problem(413, "TooLarge", f"bodies have a Content-Length of at most {MAX_BODY_BYTES} bytes")
+            return
+        try:
+            message = route(self.rfile.read(int(length)))
+        except (msgspec.DecodeError, RecursionError) as error:
+            self._problem(400, "Invalid", str(error))
+        except Exception as error:  # noqa: BLE001  the socket must answer whatever an action met
+            self._problem(500, type(error).__name__, str(error))
+        else:
+            self._send(200, message)
+
+    def _problem(self, status: int, reason: str, detail: str) -> None:
+        self._send(status, Problem(title="Control request refused", status=status, reason=reason, detail=detail))
+
+    def _send(self, status: int, message: Message) -> None:
+        body = msgspec.json.encode(message)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Membudget-Contract", CONTRACT_VERSION)
+        self.end_headers()
+        self.wfile.write(body)

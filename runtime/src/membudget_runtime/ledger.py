@@ -1,0 +1,203 @@
+"""The ledger: every byte held on purpose, admitted before it is allocated.
+
+Covers: ceilings by component, the room over all of them, reservations, eviction by priority to make room, and the
+figures for a report. Does not act on a target from outside (`reclaim`), nor measure other processes. Its lock
+guards all bookkeeping of all components, so that there is one lock and no order of locks to get wrong.
+
+Room: managed bytes may reach `target - (signal - managed)`, where `target` is the soft entry less a margin. As
+unmanaged bytes move, the signal is read again after every MiB admitted and every 100 ms: 10 us each.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Final
+
+from membudget_contract.policy import EVICTABLE, Priority
+from membudget_runtime.bounds import Bounds
+from membudget_runtime.component import Component, Removed
+from membudget_runtime.errors import NoRoom, ValueTooLarge
+from membudget_runtime.own_memory import Allocator, OwnMemory
+
+READ_AGAIN_BYTES: Final = 1024 * 1024
+READ_AGAIN_SECONDS: Final = 0.1
+ROOM_FRESH_SECONDS: Final = 2.0
+"""How long the sidecar's figure of the room counts; after that the own reading stands alone."""
+TRIM_AGAIN_SECONDS: Final = 1.0
+BATCH_BYTES: Final = 256 * 1024
+"""Evicted at once when anything must go: one arena segment, so that whole segments come free without moving."""
+
+
+class Ledger:
+    """Registers components and admits their bytes. Thread-safe."""
+
+    def __init__(self, bounds: Bounds, *, memory: OwnMemory, allocator: Allocator, clock: Callable[[], float]) -> None:
+        self.lock = threading.RLock()
+        self.bounds = bounds
+        self.refused = 0
+        self._memory = memory
+        self._allocator = allocator
+        self._clock = clock
+        self._components: dict[str, Component] = {}
+        self._reserved: dict[str, int] = {}
+        self._admitted_since_reading = READ_AGAIN_BYTES
+        self._read_at = -READ_AGAIN_SECONDS
+        self._trimmed_at = -TRIM_AGAIN_SECONDS
+        self._own_room: int | None = None
+        self._told_room: tuple[float, int] | None = None
+
+    def register(self, component: Component) -> None:
+        """Take a component in; its name is its ceiling's name in the policy."""
+        with self.lock:
+            if component.name in self._components:
+                raise ValueError(f"component {component.name!r} is registered already")
+            self._components[component.name] = component
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """All components, in the order of their registration."""
+        return tuple(self._components.values())
+
+    def set_bounds(self, bounds: Bounds) -> None:
+        """Hold these bounds from now on. Brings nothing down by itself: `reclaim` does."""
+        with self.lock:
+            self.bounds = bounds
+            self._told_room = None
+            self._admitted_since_reading = READ_AGAIN_BYTES
+
+    def tell_room(self, room_bytes: int) -> None:
+        """The sidecar's figure of the room: it counts while fresh, where it is smaller than the own one."""
+        with self.lock:
+            self._told_room = (self._clock(), room_bytes)
+
+    def ceiling(self, component: str) -> int | None:
+        """The component's ceiling in bytes; None where no plan names one."""
+        return self.bounds.ceilings.get(component)
+
+    def held_bytes(self, component: Component) -> int:
+        """What counts against the component's ceiling: owned, reserved and, where the signal has them, mapped."""
+        mapped = (component.mapped_bytes() or 0) if self.bounds.counts_mapped() else 0
+        return component.owned_bytes() + mapped + self._reserved.get(component.name, 0)
+
+    def managed_bytes(self) -> int:
+        """What counts against the room, over all components."""
+        return sum(map(self.held_bytes, self._components.values()))
+
+    def room_bytes(self) -> int | None:
+        """How many managed bytes fit now; None while nothing bounds the whole or the signal cannot be read."""
+        with self.lock:
+            now = self._clock()
+            stale = now - self._read_at >= READ_AGAIN_SECONDS
+            if stale or self._admitted_since_reading >= READ_AGAIN_BYTES:
+                self._read_own_room(now)
+            if self._own_room is None or self._told_room is None:
+                return self._own_room
+            told_at, told = self._told_room
+            return min(self._own_room, told) if now - told_at <= ROOM_FRESH_SECONDS else self._own_room
+
+    def over_bytes(self) -> int:
+        """Bytes by which the managed bytes exceed the room; at most 0 when they fit or nothing is known."""
+        room = self.room_bytes()
+        return 0 if room is None else self.managed_bytes() - room
+
+    @contextmanager
+    def reserve(self, component: str, byte_count: int, priority: Priority = Priority.MEDIUM) -> Generator[None]:
+        """Hold room for bytes about to be allocated, until the block ends.
+
+        Raises:
+            NoRoom: they do not fit now, even after evicting what this priority may evict.
+            ValueTooLarge: they can never fit.
+        """
+        with self.lock:
+            self.admit(self._components[component], byte_count, priority)
+            self._reserved[component] = self._reserved.get(component, 0) + byte_count
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._reserved[component] -= byte_count
+
+    def admit(self, component: Component, byte_count: int, priority: Priority) -> None:
+        """Make room for `byte_count` more bytes of a component; the caller holds the lock and allocates after.
+
+        Raises:
+            NoRoom, ValueTooLarge: as for `reserve`; nothing was allocated.
+        """
+        try:
+            self._admit_to_component(component, byte_count, priority)
+            self._admit_to_room(component, byte_count, priority)
+        except (NoRoom, ValueTooLarge):
+            self.refused += 1
+            raise
+        self._admitted_since_reading += byte_count
+
+    def evict(self, target_bytes: int, up_to: Priority) -> Removed:
+        """Evict about `target_bytes`: class by class from Low, in a class the component with most bytes first."""
+        removed = Removed()
+        with self.lock:
+            for priority in EVICTABLE[: up_to.rank + 1]:
+                for component in sorted(self._components.values(), key=Component.owned_bytes, reverse=True):
+                    missing = target_bytes - removed.byte_count
+                    if missing <= 0:
+                        return removed
+                    removed.add(component.evict(missing, priority, self.bounds.ranking))
+        return removed
+
+    def evict_over_ceiling(self, component: Component, incoming_bytes: int, up_to: Priority) -> Removed:
+        """Bring one component under its ceiling with `incoming_bytes` to come; the caller holds the lock."""
+        ceiling = self.ceiling(component.name)
+        removed = Removed()
+        for priority in EVICTABLE[: up_to.rank + 1]:
+            over = 0 if ceiling is None else self.held_bytes(component) + incoming_bytes - ceiling
+            if over <= 0:
+                break
+            removed.add(component.evict(max(over, BATCH_BYTES), priority, self.bounds.ranking))
+        return removed
+
+    def trim(self) -> bool:
+        """Give the heap's free pages back to the kernel, and read the room anew."""
+        trimmed = self._allocator.trim()
+        with self.lock:
+            self._admitted_since_reading = READ_AGAIN_BYTES
+        return trimmed
+
+    def _admit_to_component(self, component: Component, byte_count: int, priority: Priority) -> None:
+        ceiling = self.ceiling(component.name)
+        if ceiling is None:
+            return
+        if byte_count > ceiling:
+            raise ValueTooLarge(f"{component.name}: {byte_count} bytes never fit under the ceiling of {ceiling}")
+        self.evict_over_ceiling(component, byte_count, priority)
+        held = self.held_bytes(component)
+        if held + byte_count > ceiling:
+            raise NoRoom(component.name, byte_count, f"{held} of {ceiling} bytes are held by higher classes")
+
+    def _admit_to_room(self, component: Component, byte_count: int, priority: Priority) -> None:
+        over = self.over_bytes() + byte_count
+        if over <= 0 or self.bounds.target_bytes is None or self._own_room is None:
+            return
+        self.evict(max(over, BATCH_BYTES), priority)
+        if self.over_bytes() + byte_count > 0:
+            # What was evicted may lie free in the heap rather than with the kernel.
+            self._trim_at_most_every_second()
+            if self.over_bytes() + byte_count > 0:
+                raise NoRoom(component.name, byte_count, "the budget is taken by what may not be evicted for it")
+
+    def _trim_at_most_every_second(self) -> None:
+        if self._clock() - self._trimmed_at >= TRIM_AGAIN_SECONDS:
+            self._trimmed_at = self._clock()
+            self.trim()
+
+    def _read_own_room(self, now: float) -> None:
+        self._read_at, self._admitted_since_reading = now, 0
+        if self.bounds.target_bytes is None:
+            self._own_room = None
+            return
+        signal = self._memory.signal_bytes(self.bounds.signal)
+        self._own_room = None if signal is None else self.bounds.target_bytes - (signal - self._managed_in_signal())
+
+    def _managed_in_signal(self) -> int:
+        """Managed bytes that the kernel already charges: reservations are not allocated yet, or only in part."""
+        return self.managed_bytes() - sum(self._reserved.values())

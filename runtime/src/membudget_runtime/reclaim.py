@@ -1,0 +1,135 @@
+"""Gives bytes back when asked: new budgets, cleanup, spill, eviction, collection.
+
+Covers: carrying out one request of the control socket in steps that never hold the ledger's lock for long. Does
+not decide when or how much (the sidecar's ladder) and does not verify with the kernel (the sidecar again).
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Final
+
+from membudget_contract.control_api import Budgets, Freed, FreeRequest, Means
+from membudget_contract.policy import EVICTABLE, Priority
+from membudget_runtime.bounds import bounds_of
+from membudget_runtime.component import Component, Removed
+from membudget_runtime.ledger import Ledger
+
+STEP_BYTES: Final = 1024 * 1024
+"""Evicted under one hold of the lock: some milliseconds, below the 20 ms that a query may wait."""
+
+PASSES: Final = 3
+"""Looks at the signal while coming down to new bounds: what a pass gives back shows only after it."""
+
+
+class Reclaimer:
+    """Carries out requests; one at a time is the caller's duty."""
+
+    def __init__(self, ledger: Ledger, start: Budgets) -> None:
+        self._ledger = ledger
+        self._start = start
+
+    def apply(self, budgets: Budgets) -> Freed:
+        """Hold new budgets, and come down to them: ceilings first, then the room, then cold mapped pages."""
+        gc.set_threshold(*budgets.gc_thresholds)
+        self._ledger.set_bounds(bounds_of(budgets, self._start))
+        for component in self._ledger.components:
+            component.apply(budgets)
+        before, removed = self._owned(), Removed()
+        for component in self._ledger.components:
+            removed.add(self._come_under_ceiling(component))
+        for _ in range(PASSES):
+            self._ledger.trim()
+            over = self._ledger.over_bytes()
+            if over <= 0:
+                break
+            removed.add(self._evict(over, Priority.HIGH))
+            self._page_out(self._ledger.over_bytes())
+        return self._freed(before, removed)
+
+    def free(self, request: FreeRequest) -> Freed:
+        """Carry out one request; never touches Critical data, whatever it says."""
+        before = self._owned()
+        up_to = min(request.up_to, Priority.HIGH, key=lambda priority: priority.rank)
+        match request.means:
+            case Means.CLEANUP:
+                removed = self._cleanup(request.target_bytes)
+            case Means.SPILL:
+                removed = self._spill(request.target_bytes, up_to)
+            case Means.EVICT:
+                removed = self._evict(request.target_bytes, up_to)
+            case Means.COLLECT:
+                gc.collect()
+                removed = Removed()
+            case Means.TRIM:
+                removed = Removed()
+        self._ledger.trim()
+        return self._freed(before, removed)
+
+    def _owned(self) -> int:
+        with self._ledger.lock:
+            return sum(component.owned_bytes() for component in self._ledger.components)
+
+    def _cleanup(self, target_bytes: int) -> Removed:
+        """What costs no one anything: expired entries, unreachable objects, mapped pages that nobody reads."""
+        removed = Removed()
+        for component in self._ledger.components:
+            removed.add(component.expire())
+        gc.collect()
+        if self._ledger.bounds.counts_mapped():
+            self._page_out(target_bytes - removed.byte_count)
+        return removed
+
+    def _spill(self, target_bytes: int, up_to: Priority) -> Removed:
+        removed = Removed()
+        for priority in EVICTABLE[: up_to.rank + 1]:
+            for component in sorted(self._ledger.components, key=Component.owned_bytes, reverse=True):
+                missing = target_bytes - removed.byte_count
+                if missing <= 0 or removed.problem is not None:
+                    return removed
+                removed.add(component.spill(missing, priority, self._ledger.bounds.ranking))
+        return removed
+
+    def _evict(self, target_bytes: int, up_to: Priority) -> Removed:
+        removed = Removed()
+        while removed.byte_count < target_bytes:
+            step = self._ledger.evict(min(STEP_BYTES, target_bytes - removed.byte_count), up_to)
+            if step.entries == 0:
+                break
+            removed.add(step)
+        return removed
+
+    def _come_under_ceiling(self, component: Component) -> Removed:
+        removed = Removed()
+        while True:
+            with self._ledger.lock:
+                step = self._ledger.evict_over_ceiling(component, 0, Priority.HIGH)
+                ceiling = self._ledger.ceiling(component.name)
+                over = 0 if ceiling is None else self._ledger.held_bytes(component) - ceiling
+            removed.add(step)
+            if step.entries == 0:
+                component.page_out(over) if over > 0 else None
+                return removed
+
+    def _page_out(self, target_bytes: int) -> None:
+        for component in self._ledger.components:
+            if target_bytes <= 0:
+                return
+            target_bytes -= component.page_out(target_bytes)
+
+    def _freed(self, before: int, removed: Removed) -> Freed:
+        with self._ledger.lock:
+            ranking = self._ledger.bounds.ranking
+            left = any(
+                ranking.priority(use.name) is not Priority.CRITICAL and use.name not in ranking.excluded
+                for component in self._ledger.components
+                for use in component.collections()
+            )
+        return Freed(
+            owned_before_bytes=before,
+            owned_after_bytes=self._owned(),
+            entries=removed.entries,
+            collections=removed.collections,
+            exhausted=not left,
+            problem=removed.problem,
+        )

@@ -1,0 +1,66 @@
+"""What the runtime says of itself: bytes by component and collection, room, garbage collection.
+
+Covers: building the `Report` message. Does not cover the process' figures from the kernel: the sidecar reads them.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+
+from membudget_contract.control_api import CollectionReport, ComponentReport, GcReport, Report
+from membudget_contract.policy import EVICTABLE, Priority
+from membudget_runtime.component import Component
+from membudget_runtime.ledger import Ledger
+
+
+def report(ledger: Ledger) -> Report:
+    """All figures under one hold of the lock, so that they agree with each other."""
+    with ledger.lock:
+        return Report(
+            pid=os.getpid(),
+            managed_bytes=ledger.managed_bytes(),
+            room_bytes=ledger.room_bytes(),
+            plan_hash=ledger.bounds.plan_hash,
+            refused=ledger.refused,
+            components=tuple(_component(ledger, component) for component in ledger.components),
+            collections=tuple(
+                CollectionReport(
+                    name=use.name,
+                    component=component.name,
+                    priority=ledger.bounds.ranking.priority(use.name),
+                    owned_bytes=use.owned_bytes,
+                    entries=use.entries,
+                )
+                for component in ledger.components
+                for use in component.collections()
+            ),
+            gc=_gc(),
+        )
+
+
+def _component(ledger: Ledger, component: Component) -> ComponentReport:
+    ranking = ledger.bounds.ranking
+    uses = component.collections()
+    return ComponentReport(
+        name=component.name,
+        owned_bytes=component.owned_bytes(),
+        mapped_bytes=component.mapped_bytes(),
+        budget_bytes=ledger.ceiling(component.name),
+        entries=sum(use.entries for use in uses),
+        evictable_bytes=sum(
+            use.owned_bytes
+            for use in uses
+            if ranking.priority(use.name) in EVICTABLE and use.name not in ranking.excluded
+        ),
+        critical_bytes=sum(use.owned_bytes for use in uses if ranking.priority(use.name) is Priority.CRITICAL),
+        spilled_bytes=component.spilled_bytes(),
+    )
+
+
+def _gc() -> GcReport:
+    generations = gc.get_stats()
+    return GcReport(
+        collections=sum(generation["collections"] for generation in generations),
+        collected=sum(generation["collected"] for generation in generations),
+    )

@@ -1,0 +1,146 @@
+"""Values on disk: where the ladder's second rung puts what memory cannot hold.
+
+Covers: batches written by one sequential write, fsynced and renamed into place, a checksum on every record, a
+bound on the folder, errors that leave the values in memory. Does not cover which values go (`cache`) or what
+survives a restart: a spill folder is emptied when its process starts.
+
+Format of a batch file: 8 bytes magic and version, then the records' bytes one after the other. Place, length and
+CRC-32 of each record stay in memory. No pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from membudget_runtime.errors import SpillDamaged, SpillFailed
+
+MAGIC: Final = b"MBSPILL1"
+BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Bytes gathered for one write: the memory that spilling itself needs."""
+
+_NAME: Final = re.compile(r"batch-[0-9]+-[0-9]+(\.part)?")
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    path: Path
+    size: int
+    live: int
+
+
+class SpillPlace:
+    """Where one record lies on disk."""
+
+    __slots__ = ("batch", "checksum", "length", "offset")
+
+    def __init__(self, batch: _Batch, offset: int, length: int, checksum: int) -> None:
+        self.batch = batch
+        self.offset = offset
+        self.length = length
+        self.checksum = checksum
+
+
+class SpillStore:
+    """A folder of batches, bounded in bytes. Thread-safe."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """Create the folder (0700) or empty it of the batches of an earlier process.
+
+        Raises:
+            SpillFailed: the folder cannot be made or is no folder.
+        """
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.used_bytes = 0
+        self._next = 0
+        self._lock = threading.Lock()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in folder.iterdir():
+                # Only names of our own making; unlink never follows a link.
+                if _NAME.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise SpillFailed(f"the spill folder {folder} cannot be used: {error.strerror}") from None
+
+    def write(self, records: Sequence[bytes]) -> list[SpillPlace]:
+        """Write one batch; all records are on disk when this returns, or none is.
+
+        Raises:
+            SpillFailed: the bound is reached, or the file system refused.
+        """
+        size = len(MAGIC) + sum(map(len, records))
+        with self._lock:
+            if self.used_bytes + size > self.max_bytes:
+                raise SpillFailed(f"{self.folder} holds {self.used_bytes} of {self.max_bytes} bytes, {size} more asked")
+            self.used_bytes += size
+            self._next += 1
+            path = self.folder / f"batch-{os.getpid()}-{self._next}"
+        try:
+            _write_aside(path, records)
+        except OSError as error:
+            with self._lock:
+                self.used_bytes -= size
+            raise SpillFailed(f"{path} was not written: {error.strerror}") from None
+        batch = _Batch(path, size, len(records))
+        places: list[SpillPlace] = []
+        offset = len(MAGIC)
+        for record in records:
+            places.append(SpillPlace(batch, offset, len(record), zlib.crc32(record)))
+            offset += len(record)
+        return places
+
+    def read(self, place: SpillPlace) -> bytes:
+        """The record as it was written.
+
+        Raises:
+            SpillDamaged: the file is gone, short or changed, or the disk failed.
+        """
+        try:
+            descriptor = os.open(place.batch.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                record = os.pread(descriptor, place.length, place.offset)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise SpillDamaged(f"{place.batch.path} cannot be read: {error.strerror}") from None
+        if len(record) != place.length or zlib.crc32(record) != place.checksum:
+            raise SpillDamaged(f"{place.batch.path} at {place.offset} fails its checksum")
+        return record
+
+    def release(self, place: SpillPlace) -> None:
+        """Forget one record; the file goes with its last one."""
+        with self._lock:
+            place.batch.live -= 1
+            if place.batch.live:
+                return
+            self.used_bytes -= place.batch.size
+        with contextlib.suppress(OSError):
+            place.batch.path.unlink()
+
+
+def _write_aside(path: Path, records: Sequence[bytes]) -> None:
+    """Write beside, sync, rename: a crash leaves no half batch under a final name."""
+    aside = path.with_name(path.name + ".part")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(MAGIC)
+            file.writelines(records)
+            file.flush()
+            os.fsync(file.fileno())
+            # Written pages would stay charged to this cgroup as page cache.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        aside.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
