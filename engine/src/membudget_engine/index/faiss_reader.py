@@ -1,0 +1,85 @@
+"""Covers letting FAISS map an index file that matches its manifest, and where each part of it lies in memory.
+
+It does not cover checking the file's sha256, which comes first (manifest.verify), nor searching (mapped).
+"""
+
+import threading
+from pathlib import Path
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from membudget_engine.errors import IndexInvalid
+from membudget_engine.index.manifest import Manifest
+
+ServedIndex = faiss.IndexFlatIP | faiss.IndexIVFFlat
+
+_Addresses = npt.NDArray[np.int64]
+
+_ALLOWED_HEADERS = {"Flat": b"IxFI", "IVFFlat": b"IwFl"}
+"""First bytes of the only index types that FAISS is let at."""
+
+_FLAT_PART_BYTES = 256 * 1024
+"""A flat index has no lists; it goes in parts of this size, so that a page-out stops near what was asked."""
+
+_FLOAT_BYTES = 4
+_ID_BYTES = 8
+
+_one_at_a_time = threading.Lock()
+"""FAISS's limits on what a file may make it allocate belong to the process."""
+
+
+def read_mapped(file: Path, manifest: Manifest) -> ServedIndex:
+    """The index as FAISS maps it.
+
+    Raises IndexInvalid for a type that is not allowed, a file that FAISS refuses, or one that differs from its
+    manifest; OSError when it cannot be read.
+    """
+    with file.open("rb") as stream:
+        header = stream.read(4)
+    if header != _ALLOWED_HEADERS[manifest.index_type]:
+        raise IndexInvalid(f"{file} begins with {header!r}, which is no {manifest.index_type} index: rebuild it")
+    with _one_at_a_time:
+        # In a sound file nothing is larger than the file, and nothing repeats more often than it has vectors.
+        faiss.set_deserialization_vector_byte_limit(file.stat().st_size)
+        faiss.set_deserialization_loop_limit(manifest.count)
+        try:
+            index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise IndexInvalid(f"{file}: FAISS refuses it ({error}); rebuild it") from error
+    return _checked(file, index, manifest)
+
+
+def part_addresses(index: ServedIndex) -> tuple[_Addresses, _Addresses]:
+    """Where each part begins and the address after its end: inverted lists that hold vectors by their number.
+
+    A list's ids follow its vectors in the file, so both are one part. An empty list has the address 0 for both.
+    """
+    if isinstance(index, faiss.IndexFlatIP):
+        first = int(index.get_xb())
+        end = first + index.ntotal * index.d * _FLOAT_BYTES
+        starts = np.arange(first, end, _FLAT_PART_BYTES, dtype=np.int64)
+        return starts, np.minimum(starts + _FLAT_PART_BYTES, end)
+    lists = index.invlists
+    starts = np.zeros(index.nlist, dtype=np.int64)
+    ends = np.zeros(index.nlist, dtype=np.int64)
+    for number in range(index.nlist):
+        if size := lists.list_size(number):
+            starts[number] = int(lists.get_codes(number))
+            ends[number] = int(lists.get_ids(number)) + size * _ID_BYTES
+    return starts, ends
+
+
+def _checked(file: Path, index: faiss.Index, manifest: Manifest) -> ServedIndex:
+    found: tuple[object, ...] = (type(index).__name__, index.d, index.ntotal, index.metric_type)
+    expected: tuple[object, ...] = (manifest.dimension, manifest.count, faiss.METRIC_INNER_PRODUCT)
+    if isinstance(index, faiss.IndexIVFFlat):
+        quantizer = faiss.downcast_index(index.quantizer)
+        found = (*found, index.nlist, index.nprobe, type(quantizer).__name__, quantizer.ntotal)
+        expected = ("IndexIVFFlat", *expected, manifest.nlist, manifest.nprobe, "IndexFlatIP", manifest.nlist)
+    else:
+        expected = ("IndexFlatIP", *expected)
+    if found != expected or not isinstance(index, ServedIndex):
+        raise IndexInvalid(f"{file} is {found}, its manifest says {expected}: rebuild it")
+    return index

@@ -1,0 +1,98 @@
+"""Covers the folders of a collection: their names, finding the newest good one, and removing what is of no more use.
+
+It does not cover what is inside one (build, manifest, mapped). A collection's folder holds `generation-<8 digits>`
+folders, which never change, and hidden ones of a builder at work or of a removal that was interrupted.
+"""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from membudget_engine.errors import FileDamaged, ManifestInvalid
+from membudget_engine.index.manifest import Manifest, read_manifest, verify
+
+BUILDING_PREFIX = ".building-"
+_REMOVING_PREFIX = ".removing-"
+_GENERATION_NAME = re.compile(r"generation-([0-9]{8})")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A generation whose files were all compared with its manifest."""
+
+    directory: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class SkippedGeneration:
+    """A generation that cannot be used, and why."""
+
+    directory: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class GenerationSearch:
+    """What a look into a collection's folder gave: the newest good generation, and what is newer but damaged."""
+
+    found: Generation | None
+    skipped: tuple[SkippedGeneration, ...]
+
+
+def find_newest_generation(collection: Path) -> GenerationSearch:
+    """Reads and verifies generations from the newest on until one is good. Raises OSError for an unlistable folder."""
+    skipped: list[SkippedGeneration] = []
+    for number, directory in reversed(generation_directories(collection)):
+        try:
+            manifest = _numbered_manifest(directory, number)
+            verify(directory, manifest)
+        except (ManifestInvalid, FileDamaged) as error:
+            skipped.append(SkippedGeneration(directory, str(error)))
+        else:
+            return GenerationSearch(Generation(directory, manifest), tuple(skipped))
+    return GenerationSearch(None, tuple(skipped))
+
+
+def generation_directories(collection: Path) -> list[tuple[int, Path]]:
+    """Number and folder of each generation, good or not, oldest first."""
+    matches = [(_GENERATION_NAME.fullmatch(path.name), path) for path in collection.iterdir()]
+    return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def generation_directory(collection: Path, number: int) -> Path:
+    """Where the generation of this number stands."""
+    return collection / f"generation-{number:08}"
+
+
+def remove_leftovers(collection: Path) -> None:
+    """Removes what dead builders left. Only for the holder of the collection's build lock."""
+    for path in collection.iterdir():
+        if path.name.startswith((BUILDING_PREFIX, _REMOVING_PREFIX)):
+            shutil.rmtree(path)
+
+
+def remove_old_generations(collection: Path, newest: int) -> None:
+    """Keeps the newest and the newest complete one before it, to fall back to; readers of others keep their mapping."""
+    older = [directory for number, directory in reversed(generation_directories(collection)) if number < newest]
+    fallback = next((directory for directory in older if _is_complete(directory)), None)
+    for directory in older:
+        if directory != fallback:
+            # Renamed first: a removal that is interrupted must not look like a damaged generation.
+            shutil.rmtree(directory.rename(collection / f"{_REMOVING_PREFIX}{directory.name}"))
+
+
+def _numbered_manifest(directory: Path, number: int) -> Manifest:
+    manifest = read_manifest(directory)
+    if manifest.generation != number:
+        raise ManifestInvalid(f"{directory} holds the manifest of generation {manifest.generation}: rebuild it")
+    return manifest
+
+
+def _is_complete(directory: Path) -> bool:
+    try:
+        read_manifest(directory)
+    except ManifestInvalid:
+        return False
+    return True

@@ -1,0 +1,121 @@
+"""Covers the manifest of a generation: what it holds, reading and writing it, and checking the files it lists.
+
+It does not cover which generation is the newest (generations) nor opening one (mapped). It is written last, so a
+folder that has a manifest is complete; and it is checked before any other file is parsed, so that FAISS and SQLite
+never see bytes that the builder did not write.
+"""
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from membudget_engine.errors import FileDamaged, ManifestInvalid
+
+MANIFEST_FILE = "manifest.json"
+INDEX_FILE = "index.faiss"
+VECTORS_FILE = "vectors.f32"
+
+IndexType = Literal["Flat", "IVFFlat"]
+
+_BLOCK_BYTES = 1024 * 1024
+_MAX_MANIFEST_BYTES = 64 * 1024
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_FileName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,99}\Z")]
+"""A plain name: a path would let a manifest reach out of its folder."""
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Size and content of one file."""
+
+    bytes: _Count
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a generation holds. Two manifests are equal when their generations are."""
+
+    version: Literal[1] = 1
+    collection: str
+    generation: _Positive
+    count: _Positive
+    """Vectors, and chunks: row n of the store belongs to vector n."""
+    dimension: _Positive
+    index_type: IndexType
+    nlist: _Count
+    """Inverted lists; 0 for Flat."""
+    nprobe: _Count
+    """Lists that a query looks into; 0 for Flat."""
+    embedder: str
+    """Name of the embedder; a query must be embedded by the same."""
+    created: Annotated[datetime, msgspec.Meta(tz=True)]
+    """UTC."""
+    files: dict[_FileName, FileEntry]
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> Path:
+    """Writes the manifest and gives its path; syncing is the builder's. Raises OSError."""
+    file = directory / MANIFEST_FILE
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    return file
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Raises ManifestInvalid when it is missing, larger than 64 kB, no manifest, or of another version."""
+    file = directory / MANIFEST_FILE
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(_MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise ManifestInvalid(f"{file} cannot be read ({error.strerror}): the generation is incomplete") from error
+    if len(raw) > _MAX_MANIFEST_BYTES:
+        raise ManifestInvalid(f"{file} is larger than {_MAX_MANIFEST_BYTES} bytes: it is no manifest; rebuild")
+    try:
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ManifestInvalid(f"{file}: {error}; rebuild, or use the membudget version that wrote it") from error
+    _check_lists(file, manifest)
+    return manifest
+
+
+def entry_of(file: Path) -> FileEntry:
+    """Size and sha256 of a file, read in blocks of 1 MB. Raises OSError."""
+    digest = hashlib.sha256()
+    size = 0
+    with file.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+            size += len(block)
+    return FileEntry(bytes=size, sha256=digest.hexdigest())
+
+
+def verify(directory: Path, manifest: Manifest) -> None:
+    """Compares every listed file with its entry; the size first, for it costs nothing. Raises FileDamaged."""
+    for name, expected in manifest.files.items():
+        file = directory / name
+        try:
+            size = file.stat().st_size
+            found = entry_of(file) if size == expected.bytes else None
+        except OSError as error:
+            raise FileDamaged(f"{file} cannot be read ({error.strerror}): rebuild the generation") from error
+        if found is None:
+            raise FileDamaged(f"{file} has {size} bytes, its manifest says {expected.bytes}: rebuild the generation")
+        if found != expected:
+            raise FileDamaged(f"{file} has another sha256 than its manifest says: rebuild the generation")
+
+
+def _check_lists(file: Path, manifest: Manifest) -> None:
+    """What the field types cannot say: lists and probes fit the type of the index."""
+    if manifest.index_type == "Flat":
+        fits = (manifest.nlist, manifest.nprobe) == (0, 0)
+    else:
+        fits = 1 <= manifest.nprobe <= manifest.nlist <= manifest.count
+    if not fits:
+        raise ManifestInvalid(
+            f"{file}: nlist {manifest.nlist} and nprobe {manifest.nprobe} do not fit a {manifest.index_type} index of "
+            f"{manifest.count} vectors; rebuild"
+        )

@@ -1,0 +1,60 @@
+"""The engine's own metrics, read when they are scraped.
+
+Covers: queries, chunks, proof of the mapping, cache counters. Does not cover usage, budgets and the ladder: the
+sidecar exports what policy needs. Names and help: `membudget_contract.metric_names`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from membudget_contract import metric_names
+from membudget_contract.metric_names import Metric
+from membudget_engine.caches.semantic_cache import SemanticCache
+from membudget_engine.search import AnsweredBy, Search
+from membudget_runtime.memory_runtime import MemoryRuntime
+
+
+class EngineCollector(Collector):
+    """Reads search, cache and ledger once per scrape."""
+
+    def __init__(self, search: Search, cache: SemanticCache, runtime: MemoryRuntime) -> None:
+        self._search = search
+        self._cache = cache
+        self._runtime = runtime
+
+    def collect(self) -> Iterator[Family]:
+        """All families."""
+        yield _counter(metric_names.ENGINE_QUERIES, {(kind.value,): self._search.answered[kind] for kind in AnsweredBy})
+        opened = self._search.collections
+        yield _gauge(metric_names.ENGINE_CHUNKS, {(name,): c.manifest.count for name, c in opened.items()})
+        yield _gauge(
+            metric_names.ENGINE_INDEX_MAPPED, {(name,): int(c.index.mapped_bytes() > 0) for name, c in opened.items()}
+        )
+        report = self._runtime.report()
+        yield _gauge(
+            metric_names.ENGINE_COMPONENT_OWNED, {(part.name,): part.owned_bytes for part in report.components}
+        )
+        counters, label = self._cache.answers.counters, (self._cache.answers.name,)
+        yield _counter(metric_names.ENGINE_CACHE_HITS, {label: counters.hits})
+        yield _counter(metric_names.ENGINE_CACHE_MISSES, {label: counters.misses})
+        yield _counter(metric_names.ENGINE_CACHE_EVICTIONS, {label: counters.evictions})
+        yield _counter(metric_names.ENGINE_CACHE_REFUSED, {label: counters.refused})
+
+
+def _gauge(metric: Metric, values: dict[tuple[str, ...], int]) -> Family:
+    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _counter(metric: Metric, values: dict[tuple[str, ...], int]) -> Family:
+    family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family

@@ -1,0 +1,58 @@
+"""Settings of one engine process: folders, address, threads.
+
+Covers: what is fixed from start to end, and why these defaults. Does not cover budgets: those move live
+(`membudget_runtime.bounds`).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MAX_HITS: Final = 50
+"""Hits one query may ask for."""
+
+MAX_QUERY_CHARACTERS: Final = 4096
+MAX_BODY_BYTES: Final = 64 * 1024
+WAITING_QUERIES: Final = 256
+"""Queries in work or waiting; one more is refused with a retriable 503 rather than queued without end."""
+
+SWITCH_INTERVAL_SECONDS: Final = 0.0005
+"""With the interpreter's 5 ms, 20 busy threads delay the control socket by 300 ms; with this by 13 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """One engine process."""
+
+    data_folder: Path
+    """Holds `<collection>/generation-<number>`; filled by `membudget-engine build`."""
+    state_folder: Path
+    """Own to this process: last budgets, spilled values."""
+    run_folder: Path
+    """Shared with the sidecar: `engine.sock`."""
+    host: str
+    port: int
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the runtime listens."""
+        return self.run_folder / "engine.sock"
+
+
+def processors() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def query_workers() -> int:
+    """Threads that answer queries: more than 4 only wait for the interpreter's lock."""
+    return min(4, max(2, processors()))
+
+
+def limit_thread_pools(threads: int) -> None:
+    """Bound the pools of numpy and FAISS; must run before either is imported."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, str(threads))
