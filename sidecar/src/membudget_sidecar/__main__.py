@@ -1,0 +1,51 @@
+"""`membudget-sidecar`: watches one engine.
+
+Covers: arguments, and errors as one line that says what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from membudget_sidecar.settings import DEFAULT_PORT, SidecarSettings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Watch until a signal; returns the exit code: 0 stopped, 1 refused with a reason, 2 wrong arguments."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    from membudget_contract.errors import ContractError
+    from membudget_sidecar.servers import serve
+
+    settings = SidecarSettings(
+        run_folder=parsed.run,
+        state_folder=parsed.state,
+        policy_file=parsed.policy,
+        host=parsed.host,
+        port=parsed.port,
+    )
+    try:
+        serve(settings)
+    except (ContractError, OSError) as error:
+        sys.stderr.write(f"membudget-sidecar: {error}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="membudget-sidecar", description="Keeps the engine beside it inside its memory budget."
+    )
+    parser.add_argument("--run", type=Path, default=Path("/run/membudget"), help="folder shared with the engine")
+    parser.add_argument("--state", type=Path, required=True, help="own folder: the last good plan")
+    parser.add_argument("--policy", type=Path, help="a MemoryPolicy as YAML; read again when it changes or on SIGHUP")
+    parser.add_argument("--host", default="127.0.0.1", help="where /metrics and probes listen")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The sidecar's two HTTP faces: the local API on a Unix socket, metrics and probes on the pod network.
+
+Covers: routes, bodies, typed errors as problem+json. Writes exist on the Unix socket only. Does not cover
+listening (`servers`) nor the figures (`status`, `collector`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from membudget_contract.control_api import Problem
+from membudget_contract.errors import ContractError, QuantityInvalid
+from membudget_contract.plan import Message, plan_hash
+from membudget_contract.sidecar_api import ActionKind, ActionList, ActionRequest, ConfigureRequest, PlanView
+from membudget_sidecar.actions import Order
+from membudget_sidecar.errors import QueueFull
+from membudget_sidecar.loop import Loop
+from membudget_sidecar.status import status
+
+MAX_BODY_BYTES: Final = 64 * 1024
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class _Refused(Exception):
+    def __init__(self, code: int, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code, self.reason, self.detail = code, reason, detail
+
+
+def local_api(loop: Loop) -> Starlette:
+    """What people, agents and the CLI ask, over the Unix socket."""
+    api = _LocalApi(loop)
+    return Starlette(
+        routes=[
+            Route("/v1/status", _typed(api.get_status)),
+            Route("/v1/plan", _typed(api.get_plan)),
+            Route("/v1/actions", _typed(api.get_actions), methods=["GET"]),
+            Route("/v1/actions", _typed(api.post_action), methods=["POST"]),
+            Route("/v1/actions/{number:int}", _typed(api.get_action)),
+            Route("/v1/configure", _typed(api.post_configure), methods=["POST"]),
+            Route("/v1/reload", _typed(api.post_reload), methods=["POST"]),
+        ]
+    )
+
+
+def network_api(loop: Loop, registry: CollectorRegistry) -> Starlette:
+    """What the pod network may see: metrics and probes, nothing that changes anything."""
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def healthy(_request: Request) -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    async def ready(_request: Request) -> Response:
+        # Ready means able to watch: before its engine is up there is nothing to be unready about.
+        watching = loop.engine != "Unreachable"
+        return Response(f"{loop.engine}\n", 200 if watching else 503, media_type="text/plain")
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthy), Route("/readyz", ready)])
+
+
+class _LocalApi:
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    async def get_status(self, _request: Request) -> Response:
+        return _json(200, status(self._loop))
+
+    async def get_plan(self, _request: Request) -> Response:
+        plan = self._loop.keeper.effective
+        return _json(200, PlanView(plan_hash=plan_hash(plan), plan=plan))
+
+    async def get_actions(self, _request: Request) -> Response:
+        return _json(200, ActionList(actions=tuple(self._loop.actions.records())))
+
+    async def get_action(self, request: Request) -> Response:
+        record = self._loop.actions.record(request.path_params["number"])
+        if record is None:
+            raise _Refused(404, "NotFound", "no such action is remembered; GET /v1/actions lists them")
+        return _json(200, record)
+
+    async def post_action(self, request: Request) -> Response:
+        asked = msgspec.json.decode(await _body(request), type=ActionRequest)
+        if asked.kind is ActionKind.RESIZE:
+            raise _Refused(400, "Invalid", "budgets are moved by the policy, or by POST /v1/configure for a time")
+        if asked.target_bytes < 0:
+            raise _Refused(400, "Invalid", "targetBytes is how many bytes to free; it cannot be negative")
+        plan = self._loop.keeper.effective
+        cause = f"asked by hand: {asked.description}" if asked.description else "asked by hand"
+        record = self._loop.actions.submit(Order(asked.kind, plan, asked.target_bytes, 0, cause))
+        return _json(202, record)
+
+    async def post_configure(self, request: Request) -> Response:
+        configured = self._loop.keeper.configure(msgspec.json.decode(await _body(request), type=ConfigureRequest))
+        self._loop.wake()
+        return _json(200, configured)
+
+    async def post_reload(self, _request: Request) -> Response:
+        self._loop.reload()
+        return _json(202, status(self._loop))
+
+
+def _typed(endpoint: Endpoint) -> Endpoint:
+    async def answered(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except _Refused as refused:
+            return _problem(refused.code, refused.reason, refused.detail)
+        except QueueFull as error:
+            return _problem(503, "QueueFull", str(error))
+        except QuantityInvalid as error:
+            return _problem(400, "Invalid", str(error))
+        except ContractError as error:
+            return _problem(422, error.reason, str(error))
+        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            return _problem(400, "Invalid", str(error))
+
+    return answered
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            raise _Refused(413, "TooLarge", f"a body has at most {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _json(code: int, message: Message) -> Response:
+    return Response(msgspec.json.encode(message), code, media_type="application/json")
+
+
+def _problem(code: int, reason: str, detail: str) -> Response:
+    problem = Problem(title="Request refused", status=code, reason=reason, detail=detail)
+    return Response(msgspec.json.encode(problem), code, media_type="application/problem+json")

@@ -1,0 +1,68 @@
+"""Figures of a memory cgroup, version 1.
+
+Covers names and formulas of v1 (kernel: Documentation/admin-guide/cgroup-v1/memory.rst). Does not cover
+finding the directory (`cgroup`) nor version 2 (`cgroup_v2`).
+"""
+
+import os
+from collections.abc import Sequence
+
+from membudget_sidecar.cgroup_reading import NO_LIMIT, CgroupReading, tightest
+from membudget_sidecar.kernel_file import Figures, parse_keyed, read_count, read_figures
+from membudget_sidecar.reading import Absent, Reading, remainder, total
+
+MARKER = "memory.usage_in_bytes"
+"""The file that every v1 memory cgroup has."""
+LIMIT = "memory.limit_in_bytes"
+_KERNEL = "memory.kmem.usage_in_bytes"
+# v1 writes "no limit" as the largest count of pages in bytes: 9223372036854771712 with pages of 4 kB, a
+# little less with larger ones, 2**64 - 1 before 3.19. No host has 2**60 bytes, so all of them are covered by
+# one comparison.
+_UNLIMITED = 2**60
+
+
+def read_v1(directories: Sequence[str]) -> CgroupReading:
+    """The figures of `directories[0]`; the others are its ancestors, whose limits hold as well."""
+    own = directories[0]
+    stat = read_figures(f"{own}/memory.stat", parse_keyed)
+    usage = read_count(f"{own}/{MARKER}")
+    kernel, kernel_source = _kernel(own)
+    return CgroupReading(
+        version="v1",
+        source=own,
+        usage=usage,
+        limit=_limit(directories, stat),
+        working_set=remainder(usage, stat.get("total_inactive_file")),  # cAdvisor's rule
+        unreclaimable=total(stat.get("total_rss"), stat.get("total_shmem"), kernel),
+        unreclaimable_source=f"{stat.source} total_rss + total_shmem, {kernel_source}",
+        swap=stat.get("total_swap"),
+        limit_hits=read_count(f"{own}/memory.failcnt"),
+        oom_kills=read_figures(f"{own}/memory.oom_control", parse_keyed).get("oom_kill"),
+        refaults=stat.first("total_workingset_refault_file", "total_workingset_refault"),
+        stall_percent=Absent("cgroup v1 has no pressure of a single cgroup"),
+    )
+
+
+def _kernel(directory: str) -> tuple[Reading, str]:
+    """Kernel memory and where it stands.
+
+    Without kernel accounting (CONFIG_MEMCG_KMEM off, cgroup.memory=nokmem) the file does not exist. Kernel
+    memory is then not charged either: it cannot bring the cgroup to its limit, and 0 is its true part of the
+    sum. The source says so all the same. Where it exists it holds reclaimable slab too, which v1 does not
+    tell apart.
+    """
+    path = f"{directory}/{_KERNEL}"
+    if not os.path.lexists(path):
+        return 0, "without kernel memory"
+    return read_count(path), _KERNEL
+
+
+def _limit(directories: Sequence[str], stat: Figures) -> Reading:
+    limits = [_bounded(read_count(f"{directory}/{LIMIT}")) for directory in directories]
+    # The kernel's own minimum also knows ancestors above the mount, as a pod's above its container's.
+    known_to_kernel = _bounded(stat.get("hierarchical_memory_limit"))
+    return tightest([*limits, NO_LIMIT if isinstance(known_to_kernel, Absent) else known_to_kernel])
+
+
+def _bounded(limit: Reading) -> Reading:
+    return NO_LIMIT if isinstance(limit, int) and limit >= _UNLIMITED else limit

@@ -1,0 +1,86 @@
+"""The sidecar's metrics, made from the loop's snapshots when they are scraped.
+
+Covers: everything policy and alerts need. Does not measure: a reading that is absent is no series, never 0.
+Names and help: `membudget_contract.metric_names`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from membudget_contract import metric_names
+from membudget_contract.metric_names import Metric
+from membudget_contract.policy import Mode
+from membudget_sidecar.loop import Loop
+from membudget_sidecar.sample import Sample
+
+Values = Mapping[tuple[str, ...], float | None]
+
+
+class SidecarCollector(Collector):
+    """One collector for all families."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def collect(self) -> Iterator[Family]:
+        """Usage, budget, components, ladder, actions and the sidecar's own cost."""
+        yield from self._usage()
+        yield from self._components()
+        yield from self._ladder()
+        tally = self._loop.tally
+        yield _counter(metric_names.READING_ERRORS, {(name,): n for name, n in tally.absent_readings.items()})
+        yield _counter(metric_names.SAMPLE_SECONDS, {(): tally.sample_cpu_seconds})
+
+    def _usage(self) -> Iterator[Family]:
+        loop = self._loop
+        plan, sample, report = loop.keeper.effective, loop.sample, loop.report
+        process = sample.process.resident if isinstance(sample, Sample) else None
+        limit = sample.limit if isinstance(sample, Sample) else None
+        yield _gauge(metric_names.SIGNAL, {(plan.signal.value,): _number(loop.used.bytes)})
+        yield _gauge(metric_names.BUDGET, {(): plan.total_bytes})
+        yield _gauge(metric_names.LIMIT, {(): _number(limit)})
+        yield _gauge(metric_names.RESIDENT, {(): _number(process)})
+        yield _gauge(metric_names.ROOM, {(): report.room_bytes if report else None})
+        yield _gauge(metric_names.ENGINE_UP, {(): float(loop.engine == "Connected")})
+
+    def _components(self) -> Iterator[Family]:
+        parts = self._loop.report.components if self._loop.report else ()
+        yield _gauge(metric_names.COMPONENT_OWNED, {(part.name,): part.owned_bytes for part in parts})
+        yield _gauge(metric_names.COMPONENT_MAPPED, {(part.name,): part.mapped_bytes for part in parts})
+        budgets = self._loop.keeper.effective.components
+        yield _gauge(metric_names.COMPONENT_BUDGET, {(name,): budget for name, budget in budgets.items()})
+
+    def _ladder(self) -> Iterator[Family]:
+        loop = self._loop
+        yield _gauge(metric_names.LEVEL, {(): loop.ladder.level.rank})
+        yield _gauge(metric_names.ENFORCING, {(): float(loop.keeper.effective.mode is Mode.ENFORCE)})
+        yield _counter(metric_names.TRANSITIONS, {(): loop.ladder.transitions})
+        tally = loop.tally
+        actions = {(kind.value, ended.value): count for (kind, ended), count in tally.actions.items()}
+        yield _counter(metric_names.ACTIONS, actions)
+        freed = {(kind.value,): count for kind, count in tally.freed_bytes.items()}
+        yield _counter(metric_names.ACTION_FREED, freed)
+
+
+def _number(reading: object) -> float | None:
+    return float(reading) if isinstance(reading, int) else None
+
+
+def _gauge(metric: Metric, values: Values) -> Family:
+    return _filled(GaugeMetricFamily(metric.name, metric.help, labels=metric.labels), values)
+
+
+def _counter(metric: Metric, values: Values) -> Family:
+    return _filled(CounterMetricFamily(metric.name, metric.help, labels=metric.labels), values)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Values) -> Family:
+    for labels, value in values.items():
+        if value is not None:
+            family.add_metric(labels, value)
+    return family

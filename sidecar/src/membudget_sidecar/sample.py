@@ -1,0 +1,85 @@
+"""One sample: what the kernel said at one moment, and the one figure of it that is held against the budget.
+
+Covers the choice of the signal's bytes and the distance to the container's limit. Does not cover reading
+(`process`, `cgroup`), keeping (`history`) nor deciding (`ladder`).
+"""
+
+from dataclasses import dataclass
+
+from membudget_contract.policy import Signal
+from membudget_sidecar.cgroup import MemoryCgroup
+from membudget_sidecar.cgroup_reading import CgroupReading
+from membudget_sidecar.process import Process, ProcessReading
+from membudget_sidecar.reading import Absent, Fraction, Reading, remainder, total
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReading:
+    """The signal in bytes, and the files and names it was made of, for people who check it."""
+
+    bytes: Reading
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The figures of one moment; `taken_at` in seconds of the monotonic clock."""
+
+    taken_at: float
+    signal: Signal
+    used: SignalReading
+    process: ProcessReading
+    cgroup: CgroupReading | Absent
+
+    @property
+    def limit(self) -> Reading:
+        """The container's live limit in bytes; absent without one."""
+        return self.cgroup if isinstance(self.cgroup, Absent) else self.cgroup.limit
+
+    @property
+    def available(self) -> Reading:
+        """Bytes between the signal and the container's limit, not under 0; absent when one of them is."""
+        return remainder(self.limit, self.used.bytes)
+
+    @property
+    def limit_percent(self) -> Fraction:
+        """The signal in percent of the container's limit; absent when one of them is."""
+        limit, used = self.limit, self.used.bytes
+        if isinstance(limit, Absent):
+            return limit
+        if isinstance(used, Absent):
+            return used
+        return 100 * used / limit if limit else Absent("the limit is 0 bytes")
+
+
+def take_sample(taken_at: float, signal: Signal, process: Process, cgroup: MemoryCgroup | Absent) -> Sample:
+    """Reads process and cgroup once; what cannot be read is absent in the sample."""
+    process_reading = process.read()
+    cgroup_reading = cgroup if isinstance(cgroup, Absent) else cgroup.read()
+    used = signal_bytes(signal, process_reading, cgroup_reading)
+    return Sample(taken_at, signal, used, process_reading, cgroup_reading)
+
+
+def signal_bytes(
+    kind: Signal, process_reading: ProcessReading, cgroup_reading: CgroupReading | Absent
+) -> SignalReading:
+    """The bytes that count under that signal (design: "Which bytes count").
+
+    Only a process without a cgroup of its own is measured by its own figures instead; one figure missing in a
+    cgroup makes the signal absent, since another source for one tick would be a step that nobody made.
+    """
+    if kind is Signal.RESIDENT_SET_SIZE:
+        return SignalReading(process_reading.resident, f"{process_reading.source} VmRSS")
+    if isinstance(cgroup_reading, Absent):
+        return _without_cgroup(kind, process_reading, cgroup_reading)
+    if kind is Signal.WORKING_SET:
+        return SignalReading(cgroup_reading.working_set, f"{cgroup_reading.source} usage - inactive_file")
+    return SignalReading(cgroup_reading.unreclaimable, cgroup_reading.unreclaimable_source)
+
+
+def _without_cgroup(kind: Signal, process_reading: ProcessReading, absence: Absent) -> SignalReading:
+    if kind is Signal.WORKING_SET:  # a process has no inactive page cache of its own
+        return SignalReading(absence, "no cgroup")
+    held = total(process_reading.anonymous, process_reading.shmem, process_reading.page_tables)
+    source = f"{process_reading.source} RssAnon + RssShmem + VmPTE, without a cgroup: {absence.reason}"
+    return SignalReading(held, source)

@@ -1,0 +1,55 @@
+"""What the sidecar answers when asked how things are.
+
+Covers: building the `Status` message from the loop's snapshots. Does not cover serving it (`api`).
+"""
+
+from __future__ import annotations
+
+from membudget_contract.plan import plan_hash
+from membudget_contract.sidecar_api import Figure, Status
+from membudget_sidecar.loop import Loop
+from membudget_sidecar.reading import Absent, Fraction, Reading
+from membudget_sidecar.sample import Sample
+
+
+def status(loop: Loop) -> Status:
+    """One sidecar at this moment."""
+    plan, keeper, report, sample = loop.keeper.effective, loop.keeper, loop.report, loop.sample
+    return Status(
+        mode=plan.mode,
+        level=loop.ladder.level,
+        signal=plan.signal,
+        usage=figure(loop.used.bytes, loop.used.source),
+        limit=figure(sample.limit if isinstance(sample, Sample) else sample, "cgroup"),
+        resident=figure(sample.process.resident if isinstance(sample, Sample) else sample, "VmRSS"),
+        budget_bytes=plan.total_bytes,
+        room_bytes=report.room_bytes if report else None,
+        engine=loop.engine,
+        engine_pid=loop.link.process.pid if loop.link.process and loop.engine == "Connected" else None,
+        plan_hash=plan_hash(plan),
+        policy=plan.policy,
+        policy_problem=keeper.problem,
+        overridden_until=keeper.overridden_until,
+        transitions=loop.ladder.transitions,
+        samples=loop.tally.samples,
+        history_peak_bytes=_known(loop.history.peak()),
+        history_mean_bytes=_known_fraction(loop.history.average()),
+        history_deviation_bytes=_known_fraction(loop.history.deviation()),
+        components=report.components if report else (),
+        collections=report.collections if report else (),
+    )
+
+
+def figure(reading: Reading, source: str) -> Figure:
+    """A reading as a message: the value with its source, or the reason why there is none."""
+    if isinstance(reading, Absent):
+        return Figure(value=None, absent=reading.reason)
+    return Figure(value=reading, source=source)
+
+
+def _known(reading: Reading) -> int | None:
+    return None if isinstance(reading, Absent) else reading
+
+
+def _known_fraction(fraction: Fraction) -> float | None:
+    return None if isinstance(fraction, Absent) else fraction

@@ -1,0 +1,27 @@
+"""Counts over the life of the sidecar, for metrics and status.
+
+Covers: plain numbers. Does not export them (`collector`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus
+
+
+@dataclass(slots=True)
+class Tally:
+    """Written by the thread that sees the event, read by any."""
+
+    samples: int = 0
+    sample_cpu_seconds: float = 0.0
+    absent_readings: Counter[str] = field(default_factory=Counter[str])
+    actions: Counter[tuple[ActionKind, ActionStatus]] = field(default_factory=Counter[tuple[ActionKind, ActionStatus]])
+    freed_bytes: Counter[ActionKind] = field(default_factory=Counter[ActionKind])
+
+    def count_action(self, record: ActionRecord) -> None:
+        """One action that ended; only a fall of the signal counts as freed."""
+        self.actions[record.kind, record.status] += 1
+        self.freed_bytes[record.kind] += max(0, record.freed_bytes or 0)
