@@ -288,7 +288,7 @@ def _named(error: msgspec.ValidationError, document: Mapping[str, object]) -> Po
     named = _FIELD.match(problem)
     if named is None:
         return PolicyInvalid(path or "the document", problem[:1].lower() + problem[1:])
-    field = f"{path}.{named['field']}".removeprefix(".")
+    field = f"{path}.{named['field'] or '(empty)'}".removeprefix(".")
     return PolicyInvalid(field, "is missing" if named["problem"] == "missing required" else "is an unknown field")
 
 
@@ -300,5 +300,5 @@ def _refused_key(document: Mapping[str, object], path: str) -> str:
         try:
             msgspec.convert({key: value}, _KEYED[path], dec_hook=_decode)
         except msgspec.ValidationError:
-            return str(key)
+            return str(key).encode(errors="backslashreplace").decode()
     raise AssertionError(f"no key of {path} is refused alone")

@@ -9,6 +9,8 @@ Order of eviction inside one class: the least recently used entry over all colle
 
 from __future__ import annotations
 
+import heapq
+import sys
 import zlib
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
@@ -16,34 +18,39 @@ from typing import Final, Generic, TypeVar
 
 from membudget_contract.control_api import Budgets
 from membudget_contract.policy import DEFAULT_COLLECTION, Priority
-from membudget_runtime.arena import Extent, SegmentArena
+from membudget_runtime.arena import SEGMENT_BYTES, Extent, SegmentArena, page_bytes
 from membudget_runtime.component import CollectionUse, Component, Ranking, Removed
 from membudget_runtime.errors import NoRoom, SpillDamaged, SpillFailed, ValueTooLarge
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.replacement import LeastRecentlyUsed
 from membudget_runtime.spill import BATCH_BYTES, SpillPlace, SpillStore
 
-ENTRY_BYTES: Final = 432
-"""Heap bytes of one entry beside its value: entry, extent, numbers, key of 16 bytes, its share of the tables.
-Measured from outside by tests/runtime/test_cache_bytes.py (Python 3.11, x86-64)."""
+ENTRY_BYTES: Final = 402
+"""Heap bytes of one entry beside its value: entry, extent, numbers, key of 16 bytes, its share of the tables; 382 to
+422 by how full the tables are. Measured from outside by tests/runtime/test_cache_bytes.py (Python 3.11, x86-64)."""
 
 COMPRESS_FROM: Final = 1024
 COMPRESS_WORTH: Final = 0.8
 """Compress values over 1 kB, and keep the compressed form only when it saves more than 20 % (R-E02)."""
 
-_PLAIN: Final = b"\x00"
-_DEFLATED: Final = b"\x01"
+DEAD_SHARE: Final = 0.1
+"""Of the arena: below it an eviction rather drops one entry more than move values together, which costs ten times
+the bytes it gains."""
+
+EXPIRE_STEP: Final = 1000
+"""Entries dropped under one hold of the lock: 3 ms."""
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 class _Entry(Generic[Key]):
-    __slots__ = ("collection", "expires_at", "key", "place", "used_at")
+    __slots__ = ("collection", "expires_at", "key", "packed", "place", "used_at")
 
-    def __init__(self, key: Key, collection: str, place: Extent, now: float, expires_at: float) -> None:
+    def __init__(self, key: Key, collection: str, place: Extent, packed: bool, now: float, expires_at: float) -> None:
         self.key = key
         self.collection = collection
         self.place: Extent | SpillPlace = place
+        self.packed = packed
         self.used_at = now
         self.expires_at = expires_at
 
@@ -56,6 +63,7 @@ class CacheCounters:
     misses: int = 0
     evictions: int = 0
     expirations: int = 0
+    compressions: int = 0
     spills: int = 0
     loads: int = 0
     damaged: int = 0
@@ -94,6 +102,8 @@ class BoundedCache(Component, Generic[Key]):
         self._tables: dict[str, LeastRecentlyUsed[Key, _Entry[Key]]] = {}
         self._count = 0
         self._spilled = 0
+        self._returning: _Entry[Key] | None = None
+        """On its way back from disk: room for it must not be made by dropping it."""
         ledger.register(self)
 
     def __len__(self) -> int:
@@ -111,22 +121,29 @@ class BoundedCache(Component, Generic[Key]):
             if isinstance(place, Extent):
                 self.counters.hits += 1
                 stored = self._arena.read(place)
-        return _inflated(stored) if isinstance(place, Extent) else self._load(entry, place)
+        if isinstance(place, SpillPlace):
+            return self._load(entry, place)
+        return zlib.decompress(stored) if entry.packed else stored
+
+    def holds(self, collection: str, key: Key) -> bool:
+        """Whether an entry is kept under this key; no use is counted. The caller holds the ledger's lock."""
+        return self._peek(collection, key) is not None
 
     def put(self, key: Key, value: bytes, collection: str = DEFAULT_COLLECTION) -> bool:
         """Keep a value; an older one under the same key is replaced. False when there is no room for it."""
-        stored = _deflated(value) if self.compression else _PLAIN + value
+        stored = _deflated(value) if self.compression else value
         with self._ledger.lock:
-            table = self._table(collection)
-            older = table.peek(key)
+            older = self._peek(collection, key)
             if older is not None:
                 self._remove(older)
             try:
-                self._ledger.admit(self, len(stored) + self._entry_bytes, self._priority(collection))
+                self._ledger.admit(self, page_bytes(len(stored)) + self._entry_bytes, self._priority(collection))
             except (NoRoom, ValueTooLarge):
                 self.counters.refused += 1
                 return False
-            self._add(key, collection, stored)
+            self._add(key, collection, stored, packed=stored is not value)
+            # Admission counts what is spare as free, but the entry's bytes on the heap came on top of it.
+            self._stay_within(self._ledger.ceiling(self.name))
         return True
 
     def clear(self) -> int:
@@ -142,25 +159,39 @@ class BoundedCache(Component, Generic[Key]):
         """Resident bytes of the arena, and what entries cost on the heap."""
         return self._arena.resident_bytes + self._count * self._entry_bytes
 
+    def spare_bytes(self) -> int:
+        """Resident bytes of the arena that hold nothing."""
+        return self._arena.resident_bytes - self._arena.held_bytes
+
+    def give_back_spare(self) -> None:
+        """Unmap them."""
+        self._arena.give_back_spare()
+
     def spilled_bytes(self) -> int:
         """Bytes of this cache's values on disk."""
         return self._spilled
 
     def collections(self) -> list[CollectionUse]:
-        """Live bytes by collection; shares of pages that compaction would free are in none of them."""
+        """Live bytes by collection; pages that are spare or that compaction would free are in none of them."""
         return [CollectionUse(name, len(table), table.byte_count) for name, table in self._tables.items()]
 
     def evict(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
-        """Drop least recently used entries of one class until at least `target_bytes` are back with the kernel."""
+        """Drop least recently used entries of one class until at least `target_bytes` are freed."""
         removed = Removed()
-        goal = self.owned_bytes() - target_bytes
-        for entry in self._victims(priority, ranking):
-            if removed.byte_count >= target_bytes:
+        owned, before = self.owned_bytes(), self._used_bytes()
+        goal = before - target_bytes
+        victims = self._victims(priority, ranking)
+        while self._used_bytes() > goal:
+            if self._is_sparse() and self._arena.move_sparsest():
+                continue
+            entry = next(victims, None)
+            if entry is None:
                 break
-            _count_out(removed, entry, self._cost(entry))
+            removed.count(entry.collection, self._cost(entry))
             self._remove(entry)
         self.counters.evictions += removed.entries
-        self._compact_to(goal)
+        self._stay_within(owned)
+        removed.freed_bytes = before - self._used_bytes()
         return removed
 
     def spill(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
@@ -168,15 +199,14 @@ class BoundedCache(Component, Generic[Key]):
         removed = Removed()
         if self._spill is None:
             return removed
-        while removed.byte_count < target_bytes and removed.problem is None:
+        while removed.freed_bytes < target_bytes and removed.problem is None:
+            # Less than a segment would be a file for a few values, and might free nothing.
+            wanted = min(BATCH_BYTES, max(SEGMENT_BYTES, target_bytes - removed.freed_bytes))
             with self._ledger.lock:
-                wanted = min(BATCH_BYTES, target_bytes - removed.byte_count)
                 batch = self._batch(wanted, priority, ranking)
             if not batch:
                 break
             removed.add(self._spill_batch(self._spill, batch))
-        with self._ledger.lock:
-            self._compact_to(self.owned_bytes() - removed.byte_count)
         return removed
 
     def expire(self) -> Removed:
@@ -185,11 +215,16 @@ class BoundedCache(Component, Generic[Key]):
         with self._ledger.lock:
             now = self._clock()
             late = [entry for table in self._tables.values() for entry in table if entry.expires_at <= now]
-            for entry in late:
-                _count_out(removed, entry, self._cost(entry))
-                self._remove(entry)
-            self.counters.expirations += removed.entries
-            self._compact_to(self.owned_bytes() - removed.byte_count)
+        for start in range(0, len(late), EXPIRE_STEP):
+            with self._ledger.lock:
+                before = self._used_bytes()
+                for entry in late[start : start + EXPIRE_STEP]:
+                    if self._peek(entry.collection, entry.key) is entry:
+                        removed.count(entry.collection, self._cost(entry))
+                        self._remove(entry)
+                self._move_together()
+                removed.freed_bytes += before - self._used_bytes()
+        self.counters.expirations += removed.entries
         return removed
 
     def apply(self, budgets: Budgets) -> None:
@@ -201,16 +236,41 @@ class BoundedCache(Component, Generic[Key]):
     def _priority(self, collection: str) -> Priority:
         return self._ledger.bounds.ranking.priority(collection)
 
-    def _table(self, collection: str) -> LeastRecentlyUsed[Key, _Entry[Key]]:
-        return self._tables.setdefault(collection, LeastRecentlyUsed())
+    def _used_bytes(self) -> int:
+        return self._arena.held_bytes + self._count * self._entry_bytes
 
-    def _add(self, key: Key, collection: str, stored: bytes) -> None:
+    def _is_sparse(self) -> bool:
+        """True when so much of the arena is dead that moving values together pays, and more than one segment."""
+        dead = self._arena.held_bytes - self._arena.live_bytes
+        return dead > SEGMENT_BYTES and dead > DEAD_SHARE * self._arena.held_bytes
+
+    def _move_together(self) -> None:
+        owned = self.owned_bytes()
+        while self._is_sparse() and self._arena.move_sparsest():
+            pass
+        self._stay_within(owned)
+
+    def _stay_within(self, owned_bytes: int | None) -> None:
+        """Give up what is spare rather than own more; a move maps a segment before it empties another."""
+        if owned_bytes is not None and self.owned_bytes() > owned_bytes:
+            self._arena.give_back_spare()
+
+    def _peek(self, collection: str, key: Key) -> _Entry[Key] | None:
+        table = self._tables.get(collection)
+        return None if table is None else table.peek(key)
+
+    def _add(self, key: Key, collection: str, stored: bytes, *, packed: bool) -> None:
         now = self._clock()
-        table = self._table(collection)
-        entry = _Entry(key, collection, self._arena.store(stored), now, now + self._ttl)
+        # Interned: a name parsed anew from each request would cost every entry a string of its own.
+        name = sys.intern(collection)
+        table = self._tables.get(name)
+        if table is None:
+            table = self._tables[name] = LeastRecentlyUsed()
+        entry = _Entry(key, name, self._arena.store(stored), packed, now, now + self._ttl)
         table.add(key, entry)
-        table.byte_count += self._cost(entry)
+        table.byte_count += len(stored) + self._entry_bytes
         self._count += 1
+        self.counters.compressions += packed
 
     def _use(self, collection: str, key: Key) -> _Entry[Key] | None:
         table = self._tables.get(collection)
@@ -232,15 +292,24 @@ class BoundedCache(Component, Generic[Key]):
 
     def _victims(self, priority: Priority, ranking: Ranking) -> Iterator[_Entry[Key]]:
         """Entries of one class, least recently used first over its collections; each must go before the next."""
-        tables = [table for name, table in self._tables.items() if ranking.may_evict(name, priority)]
-        while tables := [table for table in tables if table]:
-            yield min((table.first() for table in tables), key=lambda entry: entry.used_at)
+        tables = (table for name, table in self._tables.items() if ranking.may_evict(name, priority))
+        heads = [(table.first().used_at, number, table) for number, table in enumerate(tables)]
+        heapq.heapify(heads)
+        while heads:
+            _, number, table = heads[0]
+            entry = table.first()
+            if entry is not self._returning:
+                yield entry
+            if len(table) and table.first() is not entry:
+                heapq.heapreplace(heads, (table.first().used_at, number, table))
+            else:
+                heapq.heappop(heads)
 
     def _remove(self, entry: _Entry[Key]) -> None:
         table = self._tables[entry.collection]
         table.remove(entry.key)
         table.byte_count -= self._cost(entry)
-        if not table:
+        if not len(table):
             del self._tables[entry.collection]
         self._release(entry.place)
         self._count -= 1
@@ -254,24 +323,19 @@ class BoundedCache(Component, Generic[Key]):
         self._spilled -= place.length
         self._spill.release(place)
 
-    def _compact_to(self, owned_goal: int) -> None:
-        self._arena.compact(max(0, owned_goal - self._count * self._entry_bytes))
-
     def _batch(
         self, wanted_bytes: int, priority: Priority, ranking: Ranking
     ) -> list[tuple[_Entry[Key], Extent, bytes]]:
         """Entries of one class that lie in memory, least recently used first, with copies of their values."""
-        names = [name for name in self._tables if ranking.may_evict(name, priority)]
-        in_memory = (
-            (entry, entry.place) for name in names for entry in self._tables[name] if isinstance(entry.place, Extent)
-        )
+        tables = [table for name, table in self._tables.items() if ranking.may_evict(name, priority)]
         batch: list[tuple[_Entry[Key], Extent, bytes]] = []
         gathered = 0
-        for entry, place in sorted(in_memory, key=lambda pair: pair[0].used_at):
+        for entry in heapq.merge(*tables, key=lambda entry: entry.used_at):
             if gathered >= wanted_bytes:
                 break
-            batch.append((entry, place, self._arena.read(place)))
-            gathered += place.length
+            if isinstance(entry.place, Extent):
+                batch.append((entry, entry.place, self._arena.read(entry.place)))
+                gathered += entry.place.length
         return batch
 
     def _spill_batch(self, store: SpillStore, batch: list[tuple[_Entry[Key], Extent, bytes]]) -> Removed:
@@ -282,6 +346,7 @@ class BoundedCache(Component, Generic[Key]):
             removed.problem = str(error)
             return removed
         with self._ledger.lock:
+            before = self._used_bytes()
             for (entry, extent, _), place in zip(batch, places, strict=True):
                 if entry.place is not extent or extent.segment is None:
                     store.release(place)  # replaced or evicted while the disk was busy
@@ -290,8 +355,10 @@ class BoundedCache(Component, Generic[Key]):
                 entry.place = place
                 self._tables[entry.collection].byte_count -= place.length
                 self._spilled += place.length
-                _count_out(removed, entry, place.length)
+                removed.count(entry.collection, place.length)
             self.counters.spills += removed.entries
+            self._move_together()
+            removed.freed_bytes = before - self._used_bytes()
         return removed
 
     def _load(self, entry: _Entry[Key], place: SpillPlace) -> bytes | None:
@@ -301,43 +368,41 @@ class BoundedCache(Component, Generic[Key]):
             stored = self._spill.read(place)
         except SpillDamaged:
             with self._ledger.lock:
-                table = self._tables.get(entry.collection)
-                if table is not None and table.peek(entry.key) is entry and entry.place is place:
+                if self._lies_at(entry, place):
                     self._remove(entry)
-                self.counters.damaged += 1
-                self.counters.misses += 1
-            return None
+                    self.counters.damaged += 1
+                    self.counters.misses += 1
+                    return None
+            # Another thread brought it back or replaced it, and its file went: look again.
+            return self.get(entry.collection, entry.key)
         with self._ledger.lock:
             self.counters.loads += 1
             self.counters.hits += 1
             self._bring_back(entry, place, stored)
-        return _inflated(stored)
+        return zlib.decompress(stored) if entry.packed else stored
 
     def _bring_back(self, entry: _Entry[Key], place: SpillPlace, stored: bytes) -> None:
+        if not self._lies_at(entry, place):
+            return
+        self._returning = entry
         try:
-            self._ledger.admit(self, len(stored), self._priority(entry.collection))
+            self._ledger.admit(self, page_bytes(len(stored)), self._priority(entry.collection))
         except (NoRoom, ValueTooLarge):
             return  # it stays on disk and is served from there
-        table = self._tables.get(entry.collection)
-        # Only if it is still there: admission may have evicted it, another thread may have brought it back.
-        if entry.place is place and table is not None and table.peek(entry.key) is entry:
-            self._release(place)
-            entry.place = self._arena.store(stored)
-            table.byte_count += len(stored)
+        finally:
+            self._returning = None
+        self._release(place)
+        entry.place = self._arena.store(stored)
+        self._tables[entry.collection].byte_count += len(stored)
 
-
-def _count_out(removed: Removed, entry: _Entry[Key], byte_count: int) -> None:
-    removed.entries += 1
-    removed.collections[entry.collection] = removed.collections.get(entry.collection, 0) + byte_count
+    def _lies_at(self, entry: _Entry[Key], place: SpillPlace) -> bool:
+        return entry.place is place and self._peek(entry.collection, entry.key) is entry
 
 
 def _deflated(value: bytes) -> bytes:
+    """The value compressed, or itself where that saves too little."""
     if len(value) > COMPRESS_FROM:
         packed = zlib.compress(value, 1)
         if len(packed) < COMPRESS_WORTH * len(value):
-            return _DEFLATED + packed
-    return _PLAIN + value
-
-
-def _inflated(stored: bytes) -> bytes:
-    return zlib.decompress(memoryview(stored)[1:]) if stored[:1] == _DEFLATED else stored[1:]
+            return packed
+    return value

@@ -40,19 +40,22 @@ class Removed:
     entries: int = 0
     collections: dict[str, int] = field(default_factory=dict[str, int])
     """Bytes by collection."""
+    freed_bytes: int = 0
+    """By how much the component holds less: more than the entries where pages came free, less where they did not."""
     problem: str | None = None
 
     def add(self, other: Removed) -> None:
         """Count the other's too."""
         self.entries += other.entries
+        self.freed_bytes += other.freed_bytes
         for collection, count in other.collections.items():
             self.collections[collection] = self.collections.get(collection, 0) + count
         self.problem = self.problem or other.problem
 
-    @property
-    def byte_count(self) -> int:
-        """Bytes over all collections."""
-        return sum(self.collections.values())
+    def count(self, collection: str, byte_count: int) -> None:
+        """One more entry."""
+        self.entries += 1
+        self.collections[collection] = self.collections.get(collection, 0) + byte_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,14 @@ class Component(abc.ABC):
     def owned_bytes(self) -> int:
         """Anonymous memory held, as the kernel charges it."""
 
+    def spare_bytes(self) -> int:
+        """The part of `owned_bytes` that holds nothing and is used up before more is mapped."""
+        return 0
+
+    def give_back_spare(self) -> None:
+        """Give what is spare back to the kernel."""
+        return
+
     def mapped_bytes(self) -> int | None:
         """Resident pages of mapped files; None when the kernel did not say. May be up to a second old."""
         return 0
@@ -91,17 +102,17 @@ class Component(abc.ABC):
         del budgets
 
     def evict(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
-        """Drop at least `target_bytes` of exactly this class, least valuable first, if there are as many."""
+        """Drop entries of exactly this class, least valuable first, until at least `target_bytes` are freed."""
         del target_bytes, priority, ranking
         return Removed()
 
     def spill(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
-        """Move at least `target_bytes` of this class to disk. Called without the lock: it does I/O."""
+        """Move entries of this class to disk until `target_bytes` are freed. Called without the lock: it does I/O."""
         del target_bytes, priority, ranking
         return Removed()
 
     def expire(self) -> Removed:
-        """Drop what is past its time to live."""
+        """Drop what is past its time to live. Called without the lock: it takes it in steps."""
         return Removed()
 
     def page_out(self, target_bytes: int) -> int:

@@ -41,7 +41,9 @@ from membudget_runtime.errors import AlreadyServed
 MAX_BODY_BYTES: Final = 256 * 1024
 IDLE_SECONDS: Final = 30.0
 CONNECTIONS: Final = 8
-"""At once; the sidecar needs two, one for a long action and one beside it."""
+"""At once; the sidecar needs two, one for a long action and one beside it. Idle ones give way to new ones."""
+BACKLOG: Final = 64
+"""A Unix socket whose queue is full refuses at once, so it holds more than come in while one is accepted."""
 
 Answer = Callable[[bytes], Message]
 
@@ -77,10 +79,14 @@ class ControlServer:
             OSError: the folder is missing or not writable.
         """
         self._lock_file = _lock(path.with_name(path.name + ".lock"))
-        path.unlink(missing_ok=True)
         self._path = path
-        self._server = _Server(path, _routes(service))
-        path.chmod(0o660)
+        try:
+            path.unlink(missing_ok=True)
+            self._server = _Server(path, _routes(service))
+            path.chmod(0o660)
+        except OSError:
+            os.close(self._lock_file)
+            raise
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.5}, name="control-socket", daemon=True
         )
@@ -89,6 +95,7 @@ class ControlServer:
     def close(self) -> None:
         """Stop answering and remove the socket."""
         self._server.shutdown()
+        self._server.connections.end_all()
         self._server.server_close()
         self._thread.join()
         with contextlib.suppress(OSError):
@@ -116,14 +123,67 @@ def _routes(service: ControlService) -> dict[tuple[str, str], Answer]:
     }
 
 
+class _Connections:
+    """At most so many at once; when all are taken, the one that is idle longest gives way to a new one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: dict[socket.socket, None] = {}
+        self._busy: set[socket.socket] = set()
+
+    def enter(self, connection: socket.socket) -> bool:
+        """A new connection; False when all others are at work."""
+        with self._lock:
+            if len(self._idle) + len(self._busy) >= CONNECTIONS:
+                if not self._idle:
+                    return False
+                self._end(next(iter(self._idle)))
+            self._idle[connection] = None
+        return True
+
+    def begin(self, connection: socket.socket) -> bool:
+        """A whole request has come; False when the connection has just given way."""
+        with self._lock:
+            if connection not in self._idle:
+                return False
+            del self._idle[connection]
+            self._busy.add(connection)
+        return True
+
+    def finish(self, connection: socket.socket) -> None:
+        """The request was answered."""
+        with self._lock:
+            if connection in self._busy:
+                self._busy.remove(connection)
+                self._idle[connection] = None
+
+    def leave(self, connection: socket.socket) -> None:
+        """The connection is closed."""
+        with self._lock:
+            self._idle.pop(connection, None)
+            self._busy.discard(connection)
+
+    def end_all(self) -> None:
+        """Let every connection end; answers under way are lost."""
+        with self._lock:
+            for connection in (*self._idle, *self._busy):
+                self._end(connection)
+
+    def _end(self, connection: socket.socket) -> None:
+        self._idle.pop(connection, None)
+        self._busy.discard(connection)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     block_on_close = False
-    request_queue_size = CONNECTIONS
+    request_queue_size = BACKLOG
 
     def __init__(self, path: Path, routes: dict[tuple[str, str], Answer]) -> None:
         self.routes = routes
-        self._slots = threading.BoundedSemaphore(CONNECTIONS)
+        self.connections = _Connections()
         super().__init__(str(path), _Handler)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
@@ -131,14 +191,12 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         del client_address
         credentials = request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         _pid, uid, _gid = struct.unpack("3i", credentials)
-        return uid in {0, os.getuid()} and self._slots.acquire(blocking=False)
+        return uid in {0, os.getuid()} and self.connections.enter(request)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Handle one connection, then free its slot."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._slots.release()
+    def shutdown_request(self, request: Any) -> None:
+        """Every connection ends here, refused ones too."""
+        self.connections.leave(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A peer that went away is no event; everything else is answered as a Problem before it gets here."""
@@ -172,18 +230,32 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Requests are counted by who acts on them, not logged one by one."""
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the standard library refuses, as a line that is no HTTP."""
+        del explain
+        self.close_connection = True
+        self._problem(code, "Invalid", message or "no request of HTTP/1.1")
+
     def _answer(self, method: str) -> None:
         route = self.server.routes.get((method, self.path))
-        if route is None:
-            self._problem(404, "NotFound", f"no {method} {self.path} on the control socket")
-            return
         length = self.headers.get("Content-Length", "0")
-        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+        if route is None:
+            self.close_connection = True
+            self._problem(404, "NotFound", f"no {method} {self.path} on the control socket")
+        elif not length.isdecimal() or int(length) > MAX_BODY_BYTES:
             self.close_connection = True
             self._problem(413, "TooLarge", f"bodies have a Content-Length of at most {MAX_BODY_BYTES} bytes")
-            return
+        else:
+            body = self.rfile.read(int(length))
+            if self.server.connections.begin(self.connection):
+                self._act(route, body)
+                self.server.connections.finish(self.connection)
+            else:
+                self.close_connection = True
+
+    def _act(self, route: Answer, body: bytes) -> None:
         try:
-            message = route(self.rfile.read(int(length)))
+            message = route(body)
         except (msgspec.DecodeError, RecursionError) as error:
             self._problem(400, "Invalid", str(error))
         except Exception as error:  # noqa: BLE001  the socket must answer whatever an action met
@@ -200,5 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Membudget-Contract", CONTRACT_VERSION)
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)

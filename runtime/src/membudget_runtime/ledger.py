@@ -10,31 +10,34 @@ unmanaged bytes move, the signal is read again after every MiB admitted and ever
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
 from membudget_contract.policy import EVICTABLE, Priority
+from membudget_runtime.arena import SEGMENT_BYTES
 from membudget_runtime.bounds import Bounds
 from membudget_runtime.component import Component, Removed
 from membudget_runtime.errors import NoRoom, ValueTooLarge
 from membudget_runtime.own_memory import Allocator, OwnMemory
+from membudget_runtime.yielding_lock import YieldingLock
 
 READ_AGAIN_BYTES: Final = 1024 * 1024
 READ_AGAIN_SECONDS: Final = 0.1
 ROOM_FRESH_SECONDS: Final = 2.0
 """How long the sidecar's figure of the room counts; after that the own reading stands alone."""
 TRIM_AGAIN_SECONDS: Final = 1.0
-BATCH_BYTES: Final = 256 * 1024
-"""Evicted at once when anything must go: one arena segment, so that whole segments come free without moving."""
+BATCH_BYTES: Final = SEGMENT_BYTES
+"""Evicted at once when anything must go: so that whole segments come free without moving."""
+STEP_BYTES: Final = 1024 * 1024
+"""Evicted under one hold of the lock: some milliseconds, below the 20 ms that a query may wait."""
 
 
 class Ledger:
     """Registers components and admits their bytes. Thread-safe."""
 
     def __init__(self, bounds: Bounds, *, memory: OwnMemory, allocator: Allocator, clock: Callable[[], float]) -> None:
-        self.lock = threading.RLock()
+        self.lock = YieldingLock()
         self.bounds = bounds
         self.refused = 0
         self._memory = memory
@@ -77,9 +80,13 @@ class Ledger:
         return self.bounds.ceilings.get(component)
 
     def held_bytes(self, component: Component) -> int:
-        """What counts against the component's ceiling: owned, reserved and, where the signal has them, mapped."""
-        mapped = (component.mapped_bytes() or 0) if self.bounds.counts_mapped() else 0
-        return component.owned_bytes() + mapped + self._reserved.get(component.name, 0)
+        """What counts against the component's ceiling: owned and in use, reserved, mapped where the signal has it."""
+        return (
+            component.owned_bytes()
+            - component.spare_bytes()
+            + self._mapped_bytes(component)
+            + self._reserved.get(component.name, 0)
+        )
 
     def managed_bytes(self) -> int:
         """What counts against the room, over all components."""
@@ -138,28 +145,32 @@ class Ledger:
         removed = Removed()
         with self.lock:
             for priority in EVICTABLE[: up_to.rank + 1]:
-                for component in sorted(self._components.values(), key=Component.owned_bytes, reverse=True):
-                    missing = target_bytes - removed.byte_count
+                for component in sorted(self._components.values(), key=lambda part: part.owned_bytes(), reverse=True):
+                    missing = target_bytes - removed.freed_bytes
                     if missing <= 0:
                         return removed
                     removed.add(component.evict(missing, priority, self.bounds.ranking))
         return removed
 
     def evict_over_ceiling(self, component: Component, incoming_bytes: int, up_to: Priority) -> Removed:
-        """Bring one component under its ceiling with `incoming_bytes` to come; the caller holds the lock."""
+        """Bring a component one step nearer to its ceiling, `incoming_bytes` to come; the caller holds the lock."""
         ceiling = self.ceiling(component.name)
         removed = Removed()
+        over = 0 if ceiling is None else self.held_bytes(component) + incoming_bytes - ceiling
+        if over <= 0:
+            return removed
         for priority in EVICTABLE[: up_to.rank + 1]:
-            over = 0 if ceiling is None else self.held_bytes(component) + incoming_bytes - ceiling
-            if over <= 0:
-                break
-            removed.add(component.evict(max(over, BATCH_BYTES), priority, self.bounds.ranking))
+            missing = _step(over, incoming_bytes) - removed.freed_bytes
+            if missing > 0:
+                removed.add(component.evict(missing, priority, self.bounds.ranking))
         return removed
 
     def trim(self) -> bool:
-        """Give the heap's free pages back to the kernel, and read the room anew."""
+        """Give spare memory and the heap's free pages back to the kernel, and read the room anew."""
         trimmed = self._allocator.trim()
         with self.lock:
+            for component in self._components.values():
+                component.give_back_spare()
             self._admitted_since_reading = READ_AGAIN_BYTES
         return trimmed
 
@@ -169,6 +180,8 @@ class Ledger:
             return
         if byte_count > ceiling:
             raise ValueTooLarge(f"{component.name}: {byte_count} bytes never fit under the ceiling of {ceiling}")
+        if self.held_bytes(component) + byte_count <= ceiling:
+            return
         self.evict_over_ceiling(component, byte_count, priority)
         held = self.held_bytes(component)
         if held + byte_count > ceiling:
@@ -178,7 +191,7 @@ class Ledger:
         over = self.over_bytes() + byte_count
         if over <= 0 or self.bounds.target_bytes is None or self._own_room is None:
             return
-        self.evict(max(over, BATCH_BYTES), priority)
+        self.evict(_step(over, byte_count), priority)
         if self.over_bytes() + byte_count > 0:
             # What was evicted may lie free in the heap rather than with the kernel.
             self._trim_at_most_every_second()
@@ -200,4 +213,12 @@ class Ledger:
 
     def _managed_in_signal(self) -> int:
         """Managed bytes that the kernel already charges: reservations are not allocated yet, or only in part."""
-        return self.managed_bytes() - sum(self._reserved.values())
+        return sum(component.owned_bytes() + self._mapped_bytes(component) for component in self._components.values())
+
+    def _mapped_bytes(self, component: Component) -> int:
+        return (component.mapped_bytes() or 0) if self.bounds.counts_mapped() else 0
+
+
+def _step(over_bytes: int, incoming_bytes: int) -> int:
+    """What to evict at once: a batch at least, and no more than a step unless the incoming bytes alone ask for it."""
+    return min(max(over_bytes, BATCH_BYTES), max(STEP_BYTES, incoming_bytes))

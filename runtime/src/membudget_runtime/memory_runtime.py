@@ -47,9 +47,9 @@ class MemoryRuntime:
         self._server: ControlServer | None = None
         state_folder.mkdir(parents=True, exist_ok=True)
         start = start_budgets(environment)
-        memory, allocator = OwnMemory(), Allocator()
+        self._memory, allocator = OwnMemory(), Allocator()
         allocator.use_one_arena()
-        self.ledger = Ledger(bounds_of(start, start), memory=memory, allocator=allocator, clock=clock)
+        self.ledger = Ledger(bounds_of(start, start), memory=self._memory, allocator=allocator, clock=clock)
         self._reclaimer = Reclaimer(self.ledger, start)
         self._budgets = self._former() or start
         self._reclaimer.apply(self._budgets)
@@ -86,10 +86,11 @@ class MemoryRuntime:
         self._server = ControlServer(socket_path, self)
 
     def close(self) -> None:
-        """Close the control socket; bounds keep holding."""
+        """Close the control socket and the kernel's files: from here on the ceilings hold, the room is unknown."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        self._memory.close()
 
     def report(self) -> Report:
         """All figures at this moment."""
@@ -100,10 +101,10 @@ class MemoryRuntime:
         with self._serial:
             self._budgets = budgets
             freed = self._reclaimer.apply(budgets)
-        try:
-            write_kept(self._kept, budgets)
-        except OSError as error:
-            log.warning("budgets hold but were not kept in %s: %s", self._kept, error.strerror)
+            try:
+                write_kept(self._kept, budgets)
+            except OSError as error:
+                log.warning("budgets hold but were not kept in %s: %s", self._kept, error.strerror)
         return freed
 
     def tell_room(self, room: Room) -> Accepted:

@@ -13,10 +13,7 @@ from membudget_contract.control_api import Budgets, Freed, FreeRequest, Means
 from membudget_contract.policy import EVICTABLE, Priority
 from membudget_runtime.bounds import bounds_of
 from membudget_runtime.component import Component, Removed
-from membudget_runtime.ledger import Ledger
-
-STEP_BYTES: Final = 1024 * 1024
-"""Evicted under one hold of the lock: some milliseconds, below the 20 ms that a query may wait."""
+from membudget_runtime.ledger import STEP_BYTES, Ledger
 
 PASSES: Final = 3
 """Looks at the signal while coming down to new bounds: what a pass gives back shows only after it."""
@@ -45,7 +42,7 @@ class Reclaimer:
                 break
             removed.add(self._evict(over, Priority.HIGH))
             self._page_out(self._ledger.over_bytes())
-        return self._freed(before, removed)
+        return self._freed(before, removed, Priority.HIGH)
 
     def free(self, request: FreeRequest) -> Freed:
         """Carry out one request; never touches Critical data, whatever it says."""
@@ -64,7 +61,7 @@ class Reclaimer:
             case Means.TRIM:
                 removed = Removed()
         self._ledger.trim()
-        return self._freed(before, removed)
+        return self._freed(before, removed, up_to)
 
     def _owned(self) -> int:
         with self._ledger.lock:
@@ -76,15 +73,14 @@ class Reclaimer:
         for component in self._ledger.components:
             removed.add(component.expire())
         gc.collect()
-        if self._ledger.bounds.counts_mapped():
-            self._page_out(target_bytes - removed.byte_count)
+        self._page_out(target_bytes - removed.freed_bytes)
         return removed
 
     def _spill(self, target_bytes: int, up_to: Priority) -> Removed:
         removed = Removed()
         for priority in EVICTABLE[: up_to.rank + 1]:
-            for component in sorted(self._ledger.components, key=Component.owned_bytes, reverse=True):
-                missing = target_bytes - removed.byte_count
+            for component in sorted(self._ledger.components, key=lambda part: part.owned_bytes(), reverse=True):
+                missing = target_bytes - removed.freed_bytes
                 if missing <= 0 or removed.problem is not None:
                     return removed
                 removed.add(component.spill(missing, priority, self._ledger.bounds.ranking))
@@ -92,11 +88,11 @@ class Reclaimer:
 
     def _evict(self, target_bytes: int, up_to: Priority) -> Removed:
         removed = Removed()
-        while removed.byte_count < target_bytes:
-            step = self._ledger.evict(min(STEP_BYTES, target_bytes - removed.byte_count), up_to)
+        while removed.freed_bytes < target_bytes:
+            step = self._ledger.evict(min(STEP_BYTES, target_bytes - removed.freed_bytes), up_to)
+            removed.add(step)
             if step.entries == 0:
                 break
-            removed.add(step)
         return removed
 
     def _come_under_ceiling(self, component: Component) -> Removed:
@@ -108,20 +104,26 @@ class Reclaimer:
                 over = 0 if ceiling is None else self._ledger.held_bytes(component) - ceiling
             removed.add(step)
             if step.entries == 0:
-                component.page_out(over) if over > 0 else None
-                return removed
+                break
+        if over > 0 and self._ledger.bounds.counts_mapped():
+            component.page_out(over)
+        return removed
 
     def _page_out(self, target_bytes: int) -> None:
+        """Give back mapped pages, where the signal has them: elsewhere it would only slow down queries."""
+        if not self._ledger.bounds.counts_mapped():
+            return
         for component in self._ledger.components:
             if target_bytes <= 0:
                 return
             target_bytes -= component.page_out(target_bytes)
 
-    def _freed(self, before: int, removed: Removed) -> Freed:
+    def _freed(self, before: int, removed: Removed, up_to: Priority) -> Freed:
         with self._ledger.lock:
             ranking = self._ledger.bounds.ranking
             left = any(
-                ranking.priority(use.name) is not Priority.CRITICAL and use.name not in ranking.excluded
+                ranking.may_evict(use.name, priority)
+                for priority in EVICTABLE[: up_to.rank + 1]
                 for component in self._ledger.components
                 for use in component.collections()
             )

@@ -1,0 +1,95 @@
+import pytest
+
+from membudget_contract.compile import compile_policy
+from membudget_contract.plan import EffectivePlan
+from membudget_contract.policy import API_VERSION, KIND, ProfileName, RungAction, parse_policy
+from membudget_contract.profiles import PROFILES
+from membudget_contract.quantities import MIB
+from membudget_contract.resolve import resolve
+
+
+def of_profile(profile: ProfileName) -> EffectivePlan:
+    """What a policy of nothing but a profile comes to."""
+    document = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "a"}, "spec": {"profile": profile.value}}
+    return resolve(compile_policy(parse_policy(document)), environment={}, limit=None)
+
+
+def test_production_splits_150_mib() -> None:
+    """R-P02: 30, 40, 30, 20 and 30 MiB."""
+    plan = of_profile(ProfileName.PRODUCTION)
+    assert plan.total_bytes == 157_286_400
+    assert plan.components == {
+        "index": 31_457_280,
+        "semanticCache": 41_943_040,
+        "historyCache": 31_457_280,
+        "embeddingBuffer": 20_971_520,
+        "working": 31_457_280,
+    }
+
+
+def test_staging_splits_200_mib_around_a_cache_of_60() -> None:
+    """R-P04: the other 140 MiB as 30:30:20:30; the byte left over goes to the largest remainder."""
+    plan = of_profile(ProfileName.STAGING)
+    assert plan.total_bytes == 209_715_200
+    assert plan.components == {
+        "index": 40_036_538,
+        "semanticCache": 62_914_560,
+        "historyCache": 40_036_538,
+        "embeddingBuffer": 26_691_026,
+        "working": 40_036_538,
+    }
+
+
+def test_development_splits_500_mib_around_a_cache_of_100() -> None:
+    """R-P04: the other 400 MiB as 30:30:20:30."""
+    plan = of_profile(ProfileName.DEVELOPMENT)
+    assert plan.total_bytes == 524_288_000
+    assert plan.components == {
+        "index": 114_390_109,
+        "semanticCache": 104_857_600,
+        "historyCache": 114_390_109,
+        "embeddingBuffer": 76_260_073,
+        "working": 114_390_109,
+    }
+
+
+@pytest.mark.parametrize(
+    ("profile", "gc_thresholds", "compression"),
+    [
+        (ProfileName.PRODUCTION, (10_000, 20, 20), True),
+        (ProfileName.STAGING, (5_000, 15, 15), True),
+        (ProfileName.DEVELOPMENT, (700, 10, 10), False),
+    ],
+)
+def test_profiles_set_collector_and_compression(
+    profile: ProfileName, gc_thresholds: tuple[int, int, int], compression: bool
+) -> None:
+    """R-P04: as the table of profiles says."""
+    plan = of_profile(profile)
+    assert (plan.gc_thresholds, plan.cache_compression) == (gc_thresholds, compression)
+
+
+@pytest.mark.parametrize("profile", list(ProfileName))
+def test_every_profile_has_the_same_ladder(profile: ProfileName) -> None:
+    """R-P06: 80, 93 and 98 percent; Cleanup, Spill and Evict of 5, 10 and 15; collection from 75."""
+    thresholds = of_profile(profile).thresholds
+    rungs = (thresholds.soft, thresholds.hard, thresholds.emergency)
+    assert [rung.percent for rung in rungs] == [80, 93, 98]
+    assert [rung.release_percent for rung in rungs] == [75, 88, 94]
+    assert [rung.action for rung in rungs] == [RungAction.CLEANUP, RungAction.SPILL, RungAction.EVICT]
+    assert [rung.free_percent for rung in rungs] == [5, 10, 15]
+    assert [rung.cooldown_seconds for rung in rungs] == [10, 10, 0]
+    assert (thresholds.collect.percent, thresholds.collect.cooldown_seconds) == (75, 60)
+
+
+@pytest.mark.parametrize("profile", list(ProfileName))
+def test_the_split_of_a_profile_sums_to_its_total(profile: ProfileName) -> None:
+    """R-P02: no byte is lost and none is given twice."""
+    plan = of_profile(profile)
+    assert sum(plan.components.values()) == plan.total_bytes
+
+
+def test_every_profile_is_built_in() -> None:
+    """R-P04: a name that a policy may write has a base."""
+    assert set(PROFILES) == set(ProfileName)
+    assert [of_profile(profile).spill_max_bytes for profile in ProfileName] == [1000 * MIB] * 3

@@ -1,0 +1,320 @@
+import os
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from membudget_contract.policy import EVICTABLE, Priority
+from membudget_runtime.bounds import Bounds
+from membudget_runtime.cache import COMPRESS_FROM, DEAD_SHARE, ENTRY_BYTES, BoundedCache
+from membudget_runtime.component import Ranking
+from membudget_runtime.ledger import Ledger
+from membudget_runtime.spill import SpillPlace, SpillStore
+from runtime.fakes import MB, RANKING, HandClock, ledger_of
+
+Cache = BoundedCache[str]
+NAME = "semanticCache"
+VALUE = 2048
+TTL = 100_000.0
+
+
+def cache_of(
+    ledger: Ledger,
+    clock: Callable[[], float],
+    *,
+    spill: SpillStore | None = None,
+    on_removed: Callable[[str, str], None] = lambda _collection, _key: None,
+    compression: bool = False,
+) -> Cache:
+    """A cache in this ledger."""
+    return BoundedCache(
+        NAME, ledger, ttl_seconds=TTL, clock=clock, spill=spill, compression=compression, on_removed=on_removed
+    )
+
+
+def small(ceiling: int = MB, spill: SpillStore | None = None) -> tuple[Cache, Ledger, HandClock]:
+    """A cache under one ceiling, and what moves it."""
+    clock = HandClock()
+    ledger, _ = ledger_of(ceilings={NAME: ceiling}, clock=clock)
+    return cache_of(ledger, clock, spill=spill), ledger, clock
+
+
+def fill(cache: Cache, clock: HandClock, collection: str, count: int, size: int = VALUE) -> None:
+    """Keys 0 to count, a second apart."""
+    for number in range(count):
+        clock.tick()
+        assert cache.put(str(number), bytes([number % 256]) * size, collection)
+
+
+def kept(cache: Cache, collection: str, count: int) -> list[int]:
+    """Which of the first `count` keys are there."""
+    return [number for number in range(count) if cache.holds(collection, str(number))]
+
+
+def test_a_value_comes_back_and_is_counted() -> None:
+    """R-E02: hits and misses."""
+    cache, _, _ = small()
+    found = (cache.get("default", "a"), cache.put("a", b"one"), cache.get("default", "a"), cache.get("high", "a"))
+    assert found == (None, True, b"one", None)
+    assert (cache.counters.hits, cache.counters.misses, len(cache)) == (1, 2, 1)
+
+
+def test_the_least_recently_used_goes_first_over_all_collections_of_a_class() -> None:
+    """R-P07: the documented order inside a class; `other` and `medium` are both Medium."""
+    cache, ledger, clock = small()
+    for key, collection in (("0", "medium"), ("1", "other"), ("2", "medium"), ("3", "other")):
+        clock.tick()
+        cache.put(key, bytes(VALUE), collection)
+    clock.tick()
+    cache.get("medium", "0")
+    cache.evict(2 * (VALUE + ENTRY_BYTES) - 4096, Priority.MEDIUM, ledger.bounds.ranking)
+    assert (kept(cache, "medium", 4), kept(cache, "other", 4)) == ([0], [3])
+
+
+def test_low_goes_before_medium_before_high() -> None:
+    """R-P07, known bug 1: with the weight of the classes inverted, High would go first."""
+    cache, ledger, clock = small(64 * MB)
+    for collection in ("high", "medium", "low"):
+        fill(cache, clock, collection, 400)
+    order: list[str] = []
+    while ledger.evict(100 * 1024, Priority.HIGH).entries:
+        left = [len(kept(cache, collection, 400)) for collection in ("low", "medium", "high")]
+        order.append("".join("-" if count == 0 else "+" if count == 400 else "~" for count in left))
+    assert list(dict.fromkeys(order)) == ["~++", "-~+", "--~", "---"]
+
+
+def test_critical_and_excluded_collections_are_neither_evicted_nor_spilled(tmp_path: Path) -> None:
+    """R-P07, R-E14: not when everything is asked for, up to any class."""
+    cache, ledger, clock = small(64 * MB, SpillStore(tmp_path, 64 * MB))
+    for collection in ("critical", "pinned", "low"):
+        fill(cache, clock, collection, 10)
+    for priority in Priority:
+        cache.spill(64 * MB, priority, ledger.bounds.ranking)
+        ledger.evict(64 * MB, priority)
+    assert (kept(cache, "critical", 10), kept(cache, "pinned", 10)) == ([*range(10)], [*range(10)])
+    assert (kept(cache, "low", 10), cache.spilled_bytes()) == ([], 0)
+
+
+def test_a_value_larger_than_the_ceiling_is_refused_and_evicts_nothing() -> None:
+    """R-E02: refused, not cached."""
+    cache, _, clock = small(MB)
+    fill(cache, clock, "low", 10)
+    assert (cache.put("big", bytes(MB)), cache.counters.refused, len(cache)) == (False, 1, 10)
+    assert [use.name for use in cache.collections()] == ["low"]
+
+
+def test_an_entry_past_its_time_is_a_miss_and_expiry_drops_the_rest() -> None:
+    """R-E02: time to live."""
+    cache, _, clock = small(64 * MB)
+    fill(cache, clock, "low", 3000, 64)
+    clock.now += TTL - 0.5
+    assert (cache.get("low", "2998"), cache.get("low", "2999")) == (None, bytes([2999 % 256]) * 64)
+    assert (cache.expire().entries, len(cache), cache.counters.expirations) == (2998, 1, 2999)
+
+
+@pytest.mark.parametrize(
+    ("value", "compressed"),
+    [
+        (b"a" * (COMPRESS_FROM + 1), True),
+        (b"a" * COMPRESS_FROM, False),
+        (random.Random(1).randbytes(10_000), False),
+        (random.Random(1).randbytes(8500) + bytes(1500), False),
+        (random.Random(1).randbytes(7500) + bytes(2500), True),
+    ],
+    ids=["long", "short", "noise", "saves 15 %", "saves 25 %"],
+)
+def test_values_are_compressed_only_where_it_pays(value: bytes, compressed: bool) -> None:
+    """R-E02: over 1 kB, and only when it saves more than 20 %."""
+    clock = HandClock()
+    ledger, _ = ledger_of(ceilings={})
+    cache = cache_of(ledger, clock, compression=True)
+    cache.put("a", value)
+    stored = cache.collections()[0].owned_bytes - ENTRY_BYTES
+    found = (cache.get("default", "a"), cache.counters.compressions, stored < 0.8 * len(value))
+    assert found == (value, int(compressed), compressed)
+
+
+def test_a_replaced_value_is_gone_and_its_bytes_with_it() -> None:
+    """R-E02: the last value under a key, counted once."""
+    cache, _, _ = small()
+    for value in (b"first" * 1000, b"second"):
+        cache.put("a", value)
+    found = (cache.get("default", "a"), len(cache), cache.collections()[0].owned_bytes)
+    assert found == (b"second", 1, len(b"second") + ENTRY_BYTES)
+
+
+def test_one_key_replaced_for_long_evicts_nobody_else() -> None:
+    """R-E02: dead bytes of replaced values are moved together before anything live goes far."""
+    cache, _, clock = small(8 * MB)
+    fill(cache, clock, "low", 1000)
+    for _ in range(20_000):
+        clock.tick()
+        cache.put("hot", bytes(VALUE), "low")
+    assert (len(cache), cache.owned_bytes() <= 8 * MB) == (1001, True)
+
+
+def test_whoever_listens_hears_of_every_entry_once(tmp_path: Path) -> None:
+    """R-E02: replaced, evicted, expired, damaged and cleared entries; a spilled one is not gone."""
+    clock, heard = HandClock(), list[str]()
+    ledger, _ = ledger_of(ceilings={}, clock=clock)
+    store = SpillStore(tmp_path, MB)
+    cache = cache_of(ledger, clock, spill=store, on_removed=lambda collection, key: heard.append(f"{collection}/{key}"))
+    for key in ("replaced", "expired"):
+        cache.put(key, b"1", "medium")
+    cache.put("replaced", b"2", "critical")
+    cache.put("expired", b"2", "medium")
+    cache.put("damaged", b"1", "low")
+    cache.spill(1, Priority.LOW, RANKING)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    spilled = list(heard)
+    assert cache.get("low", "damaged") is None
+    cache.put("evicted", b"1", "low")
+    ledger.evict(1, Priority.LOW)
+    clock.now += TTL
+    cache.put("cleared", b"1", "high")
+    cache.expire()
+    cache.clear()
+    assert (spilled, heard[1:3], len(cache)) == (["medium/expired"], ["low/damaged", "low/evicted"], 0)
+    assert sorted(heard[3:]) == ["critical/replaced", "high/cleared", "medium/expired", "medium/replaced"]
+
+
+def test_clear_gives_every_byte_back(tmp_path: Path) -> None:
+    """R-E02: memory and disk."""
+    cache, ledger, clock = small(64 * MB, SpillStore(tmp_path, 64 * MB))
+    fill(cache, clock, "low", 1000)
+    cache.spill(MB, Priority.LOW, ledger.bounds.ranking)
+    found = (cache.clear(), cache.owned_bytes(), cache.spilled_bytes(), list(tmp_path.iterdir()))
+    assert found == (1000, 0, 0, [])
+
+
+def test_spilled_values_come_back_and_leave_the_disk(tmp_path: Path) -> None:
+    """R-E13: loads back on access."""
+    cache, ledger, clock = small(64 * MB, SpillStore(tmp_path, 64 * MB))
+    fill(cache, clock, "low", 1000)
+    before = cache.owned_bytes()
+    cache.spill(2 * 1000 * VALUE, Priority.LOW, ledger.bounds.ranking)
+    on_disk = (cache.spilled_bytes(), cache.owned_bytes())
+    values = [cache.get("low", str(number)) for number in range(1000)]
+    assert on_disk == (1000 * VALUE, 1000 * ENTRY_BYTES)
+    assert values == [bytes([number % 256]) * VALUE for number in range(1000)]
+    assert (cache.spilled_bytes(), cache.owned_bytes(), cache.counters.loads) == (0, before, 1000)
+    assert list(tmp_path.iterdir()) == []
+
+
+class OvertakenStore(SpillStore):
+    """Between the look-up and the reading of a record, someone else gets it first."""
+
+    overtake: Callable[[], object] | None = None
+
+    def read(self, place: SpillPlace) -> bytes:
+        """As the store does, once the other is done."""
+        if self.overtake is not None:
+            other, self.overtake = self.overtake, None
+            other()
+        return super().read(place)
+
+
+def test_a_record_that_another_thread_brought_back_first_is_no_miss(tmp_path: Path) -> None:
+    """R-E13: its file is gone because its value is in memory."""
+    store = OvertakenStore(tmp_path, MB)
+    cache, ledger, _ = small(MB, store)
+    cache.put("a", b"value", "low")
+    cache.spill(1, Priority.LOW, ledger.bounds.ranking)
+    store.overtake = lambda: cache.get("low", "a")
+    found = (cache.get("low", "a"), cache.counters.damaged, cache.counters.misses, cache.counters.hits)
+    assert found == (b"value", 0, 0, 2)
+
+
+def test_a_damaged_record_is_a_miss_and_is_counted(tmp_path: Path) -> None:
+    """R-E13: never wrong data."""
+    cache, ledger, _ = small(MB, SpillStore(tmp_path, MB))
+    cache.put("a", b"value", "low")
+    cache.spill(1, Priority.LOW, ledger.bounds.ranking)
+    next(tmp_path.iterdir()).write_bytes(b"MBSPILL1valuE")
+    assert (cache.get("low", "a"), cache.get("low", "a"), cache.counters.damaged, len(cache)) == (None, None, 1, 0)
+
+
+def test_a_spilled_value_stays_on_disk_where_there_is_no_room_for_it(tmp_path: Path) -> None:
+    """R-E13: served from there; nothing of a higher class is evicted for it."""
+    cache, ledger, clock = small(200 * 1024, SpillStore(tmp_path, MB))
+    cache.put("0", b"v" * 50_000, "low")
+    cache.spill(1, Priority.LOW, ledger.bounds.ranking)
+    for number in range(3):
+        clock.tick()
+        cache.put(str(number), bytes(62_000), "high")
+    assert (cache.get("low", "0"), cache.spilled_bytes(), kept(cache, "high", 3)) == (b"v" * 50_000, 50_000, [0, 1, 2])
+
+
+def test_a_smaller_ceiling_keeps_the_most_recently_used() -> None:
+    """R-E02: resized live, without a flush."""
+    cache, ledger, clock = small(64 * MB)
+    fill(cache, clock, "low", 4000)
+    ledger.set_bounds(Bounds("plan", ledger.bounds.signal, None, {NAME: 5 * MB}, RANKING))
+    while ledger.evict_over_ceiling(cache, 0, Priority.HIGH).entries:
+        pass
+    left = kept(cache, "low", 4000)
+    assert (left, 5 * MB - cache.owned_bytes() < 2 * MB) == ([*range(4000 - len(left), 4000)], True)
+
+
+def test_random_use_leaves_little_dead_and_nobody_is_refused() -> None:
+    """R-E02: entries scattered over all segments go; pages come back through moves, not through more evictions."""
+    cache, _, clock = small(16 * MB)
+    chance = random.Random(1)
+    for number in range(20_000):
+        clock.tick()
+        cache.put(str(number), bytes(VALUE), "low")
+        cache.get("low", str(chance.randrange(max(0, number - 5000), number + 1)))
+        assert cache.owned_bytes() <= 16 * MB
+    live = cache.collections()[0].owned_bytes
+    assert (cache.counters.refused, live > (1 - DEAD_SHARE - 0.1) * 16 * MB) == (0, True)
+
+
+def test_eight_threads_break_neither_the_bound_nor_the_values(tmp_path: Path) -> None:
+    """R-E02, R-E13: get, put, spill, expire, evict and resize at once."""
+    ledger, _ = ledger_of(ceilings={NAME: 4 * MB})
+    cache = cache_of(ledger, HandClock(), spill=SpillStore(tmp_path, 8 * MB))
+    wrong: list[str] = []
+
+    def hammer(seed: int) -> None:
+        chance = random.Random(seed)
+        try:
+            for _ in range(1500):
+                key, collection = str(chance.randrange(800)), chance.choice(["low", "medium", "high"])
+                value = cache.get(collection, key)
+                wrong.extend([key] if value not in {None, key.encode() * 1500} else [])
+                cache.put(key, key.encode() * 1500, collection)
+                with ledger.lock:
+                    over = cache.owned_bytes() - 4 * MB
+                wrong.extend([f"{over} over the bound"] if over > 0 else [])
+                if chance.random() < 0.02:
+                    cache.spill(100_000, chance.choice(EVICTABLE), RANKING)
+                    ledger.evict(100_000, Priority.HIGH)
+        except Exception as error:  # noqa: BLE001  any is what the test looks for
+            wrong.append(repr(error))
+
+    threads = [threading.Thread(target=hammer, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (wrong, cache.counters.damaged, cache.counters.spills > 0) == ([], 0, True)
+
+
+def test_a_name_made_anew_for_each_request_costs_no_string_per_entry() -> None:
+    """R-E02: entries share the name of their collection."""
+    heard: list[str] = []
+    ledger, _ = ledger_of(ceilings={})
+    cache = cache_of(ledger, HandClock(), on_removed=lambda collection, _key: heard.append(collection))
+    for key in "ab":
+        cache.put(key, b"1", os.fsdecode(b"tenant"))
+    cache.clear()
+    assert heard[0] is heard[1]
+
+
+def test_an_exclusion_may_name_what_no_policy_ranks() -> None:
+    """R-P07: excluded by name, whatever the class."""
+    ranking = Ranking({}, frozenset({"unknown"}))
+    assert [ranking.may_evict("unknown", priority) for priority in Priority] == [False] * 4

@@ -1,0 +1,287 @@
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from membudget_contract.control_api import (
+    BUDGETS_PATH,
+    FREE_PATH,
+    REPORT_PATH,
+    ROOM_PATH,
+    Accepted,
+    Budgets,
+    Freed,
+    FreeRequest,
+    Means,
+    Problem,
+    Report,
+    Room,
+)
+from membudget_contract.plan import Message
+from membudget_runtime.control_server import CONNECTIONS, MAX_BODY_BYTES, ControlServer
+from membudget_runtime.errors import AlreadyServed
+from membudget_runtime.reclaim import Reclaimer
+from membudget_runtime.report import report
+from memory_cgroup import require
+from runtime.fakes import Pile, ledger_of, start
+
+NOBODY = 65534
+BUDGETS = start()
+TYPES: tuple[type[Report | Freed | Accepted], ...] = (Report, Freed, Accepted, Freed)
+
+
+class Service:
+    """Notes what it is asked; an eviction can be made to take until it is released, or to fail."""
+
+    def __init__(self) -> None:
+        self.ledger, _ = ledger_of(Pile("index", {"low": 10}), ceilings={})
+        self.reclaimer = Reclaimer(self.ledger, BUDGETS)
+        self.asked: list[Message] = []
+        self.entered = threading.Semaphore(0)
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    def report(self) -> Report:
+        """As the runtime does."""
+        return report(self.ledger)
+
+    def apply(self, budgets: Budgets) -> Freed:
+        """Noted; bounds stay."""
+        self.asked.append(budgets)
+        return self.reclaimer.free(FreeRequest(means=Means.TRIM, target_bytes=0))
+
+    def tell_room(self, room: Room) -> Accepted:
+        """Noted."""
+        self.asked.append(room)
+        return Accepted()
+
+    def free(self, request: FreeRequest) -> Freed:
+        """Waits until it may go on; a negative target is what it cannot do."""
+        self.asked.append(request)
+        self.entered.release()
+        self.may_go_on.wait()
+        if request.target_bytes < 0:
+            raise ArithmeticError("less than nothing")
+        return self.reclaimer.free(request)
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=20)
+        self._path = path
+
+    def connect(self) -> None:
+        """To the socket's path."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(20)
+        self.sock.connect(str(self._path))
+
+    def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """One request: status and body."""
+        self.request(method, path, body)
+        answer = self.getresponse()
+        return answer.status, answer.read()
+
+
+@pytest.fixture
+def folder() -> Generator[Path]:
+    """Reachable for every user, and short: a socket's path has at most 107 bytes."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def service() -> Service:
+    """What the server calls."""
+    return Service()
+
+
+@pytest.fixture
+def served(folder: Path, service: Service) -> Generator[Path]:
+    """The path of a served socket."""
+    server = ControlServer(folder / "engine.sock", service)
+    yield folder / "engine.sock"
+    service.may_go_on.set()
+    server.close()
+
+
+@pytest.fixture
+def connection(served: Path) -> Generator[Connection]:
+    """One to the served socket."""
+    with contextlib.closing(Connection(served)) as opened:
+        yield opened
+
+
+def test_every_path_answers_its_message_on_one_connection(connection: Connection, service: Service) -> None:
+    """R-E10: the four paths of the contract."""
+    free, room, told = FreeRequest(means=Means.EVICT, target_bytes=4), Room(room_bytes=7), service.report()
+    answers = [
+        connection.ask("GET", REPORT_PATH),
+        connection.ask("PUT", BUDGETS_PATH, msgspec.json.encode(BUDGETS)),
+        connection.ask("PUT", ROOM_PATH, msgspec.json.encode(room)),
+        connection.ask("POST", FREE_PATH, msgspec.json.encode(free)),
+    ]
+    bodies = [msgspec.json.decode(body, type=kind) for (_, body), kind in zip(answers, TYPES, strict=True)]
+    assert ([status for status, _ in answers], service.asked) == ([200] * 4, [BUDGETS, room, free])
+    assert isinstance(bodies[0], Report)
+    assert isinstance(bodies[3], Freed)
+    assert (bodies[0].pid, bodies[0].components) == (os.getpid(), told.components)
+    assert (bodies[3].owned_before_bytes, bodies[3].owned_after_bytes) == (10, 6)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "reason"),
+    [
+        ("GET", "/v2/report", b"", 404, "NotFound"),
+        ("PUT", "/v1/nothing", b"a body that is no request", 404, "NotFound"),
+        ("POST", REPORT_PATH, b"", 404, "NotFound"),
+        ("PUT", ROOM_PATH, b"", 400, "Invalid"),
+        ("PUT", ROOM_PATH, b'{"roomBytes": "much"}', 400, "Invalid"),
+        ("PUT", ROOM_PATH, b"[" * 100_000, 400, "Invalid"),
+        ("PUT", ROOM_PATH, b"\xff\xfe", 400, "Invalid"),
+        ("POST", FREE_PATH, b'{"means": "Pray", "targetBytes": 1}', 400, "Invalid"),
+        ("POST", FREE_PATH, b'{"means": "Evict", "targetBytes": -1}', 500, "ArithmeticError"),
+        ("DELETE", ROOM_PATH, b"", 501, "Invalid"),
+    ],
+)
+def test_what_cannot_be_done_is_answered_as_a_problem_and_the_next_request_works(
+    connection: Connection, method: str, path: str, body: bytes, status: int, reason: str
+) -> None:
+    """R-E10: with a reason for programs; a body that was not read is never taken for a request."""
+    found, answer = connection.ask(method, path, body)
+    problem = msgspec.json.decode(answer, type=Problem)
+    assert (found, problem.status, problem.reason) == (status, status, reason)
+    assert connection.ask("GET", REPORT_PATH)[0] == 200
+
+
+@pytest.mark.parametrize("length", [str(MAX_BODY_BYTES + 1), "9" * 30, "-1", "many"])
+def test_a_body_too_large_is_refused_unread(connection: Connection, length: str) -> None:
+    """R-E10: by its header."""
+    connection.putrequest("PUT", ROOM_PATH)
+    connection.putheader("Content-Length", length)
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert msgspec.json.decode(answer.read(), type=Problem).reason == "TooLarge"
+    assert (answer.status, connection.ask("GET", REPORT_PATH)[0]) == (413, 200)
+
+
+def test_a_line_that_is_no_http_is_refused(served: Path) -> None:
+    """R-E10: and the server goes on."""
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.connect(str(served))
+        raw.sendall(b"\x16\x03\x01 hello there general\r\n\r\n")
+        raw.settimeout(20)
+        assert b"Invalid" in raw.makefile("rb").read()
+    with contextlib.closing(Connection(served)) as opened:
+        assert opened.ask("GET", REPORT_PATH)[0] == 200
+
+
+def test_another_user_is_refused_even_where_the_file_lets_them_in(served: Path) -> None:
+    """R-E10: budgets are moved by the own uid and by root."""
+    require(os.geteuid() == 0, "becoming another user needs root")
+    served.chmod(0o666)
+    attempt = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(s.recv(1))"
+    # The system's interpreter: the one of a virtual environment may lie where nobody may look.
+    argv = [shutil.which("python3", path="/usr/local/bin:/usr/bin") or sys.executable, "-c", attempt, str(served)]
+    run = subprocess.run(
+        argv, user=NOBODY, group=NOBODY, extra_groups=[], stdout=subprocess.PIPE, timeout=20, check=True
+    )
+    assert (run.returncode, run.stdout) == (0, b"b''\n")
+
+
+def test_the_socket_is_closed_to_others(served: Path) -> None:
+    """R-E10: 0660."""
+    assert served.stat().st_mode & 0o777 == 0o660
+
+
+def test_a_second_server_is_refused_and_the_first_goes_on(served: Path, connection: Connection) -> None:
+    """R-E10: one process per control socket."""
+    with pytest.raises(AlreadyServed, match=f"another process serves {served};"):
+        ControlServer(served, Service())
+    assert connection.ask("GET", REPORT_PATH)[0] == 200
+
+
+def test_the_socket_of_a_killed_process_is_taken_over(folder: Path) -> None:
+    """R-E10: a stale file never stands in the way."""
+    code = (
+        "import pathlib, sys, time\nfrom membudget_runtime.memory_runtime import MemoryRuntime\n"
+        "folder = pathlib.Path(sys.argv[1])\nruntime = MemoryRuntime(folder, {})\n"
+        "runtime.serve(folder / 'engine.sock')\nprint('serving', flush=True)\ntime.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    assert (folder / "engine.sock").is_socket()
+    server = ControlServer(folder / "engine.sock", Service())
+    with contextlib.closing(Connection(folder / "engine.sock")) as opened:
+        assert opened.ask("GET", REPORT_PATH)[0] == 200
+    server.close()
+
+
+def test_a_socket_that_cannot_be_made_leaves_no_lock(folder: Path) -> None:
+    """R-E10: the next attempt meets the same error, not its own lock."""
+    path = folder / ("x" * 200)
+    for _ in range(2):
+        with pytest.raises(OSError, match="too long"):
+            ControlServer(path, Service())
+
+
+def test_idle_connections_give_way_to_a_new_one(served: Path, connection: Connection) -> None:
+    """R-E10: a client that holds every connection open keeps no sidecar out."""
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2 * CONNECTIONS)]
+        for one in idle:
+            one.connect(str(served))
+        assert connection.ask("GET", REPORT_PATH)[0] == 200
+        idle[0].settimeout(20)
+        assert idle[0].recv(1) == b""
+
+
+def test_a_request_in_work_never_gives_way(served: Path, service: Service) -> None:
+    """R-E10: with all connections at work the next one is refused, and all answers come."""
+    service.may_go_on.clear()
+    statuses: list[int] = []
+
+    def act() -> None:
+        with contextlib.closing(Connection(served)) as opened:
+            body = msgspec.json.encode(FreeRequest(means=Means.EVICT, target_bytes=0))
+            statuses.append(opened.ask("POST", FREE_PATH, body)[0])
+
+    threads = [threading.Thread(target=act) for _ in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+        assert service.entered.acquire(timeout=20)
+    with contextlib.closing(Connection(served)) as refused, pytest.raises(ConnectionError):
+        refused.ask("GET", REPORT_PATH)
+    service.may_go_on.set()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * CONNECTIONS
+
+
+def test_a_closed_server_answers_no_more_and_leaves_no_socket(folder: Path) -> None:
+    """R-E10: open connections end too."""
+    path = folder / "engine.sock"
+    server = ControlServer(path, Service())
+    with contextlib.closing(Connection(path)) as opened:
+        before = opened.ask("GET", REPORT_PATH)[0]
+        server.close()
+        assert (before, path.exists()) == (200, False)
+        with pytest.raises(ConnectionError):
+            opened.ask("GET", REPORT_PATH)
