@@ -38,7 +38,7 @@ torture: install  ## The bursts of the usual run, 200 times.
 	MEMBUDGET_BURST_RUNS=200 $(RUN)/pytest tests/system/test_burst.py --timeout=7200 $(ARGS)
 
 bench: install  ## Side-by-side measurements; prints ratios.
-	for script in benches/*.py; do $(RUN)/python "$$script"; done
+	for script in give_back cache_operations mapped_index footprint; do $(RUN)/python benches/$$script.py; done
 
 lock: $(UV)  ## Renew requirements.lock from the members' pyproject.toml files.
 	$(UV) lock --quiet

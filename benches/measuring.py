@@ -1,0 +1,51 @@
+"""What the scripts here share: a fresh process for each measurement, and the kernel's figures of it.
+
+Not a benchmark itself. Each script measures membudget and a peer in one run, side by side, and prints ratios:
+absolute times depend on the machine.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+Figure = TypeVar("Figure")
+
+MIB = 1024 * 1024
+
+
+def anonymous_bytes() -> int:
+    """RssAnon of this process."""
+    return _status_bytes("RssAnon")
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    """VmRSS of a process."""
+    return _status_bytes("VmRSS", pid)
+
+
+def in_fresh_process(measure: Callable[..., Figure], *arguments: object) -> Figure:
+    """Run a measurement in a new interpreter, so that nothing before it weighs in."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measure, arguments)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a Markdown table with the machine it was measured on."""
+    print(f"\n## {title}\n")
+    print(
+        f"{os.cpu_count()} processors, {platform.system()} {platform.release()}, Python {platform.python_version()}\n"
+    )
+    print("| " + " | ".join(columns) + " |")
+    print("|" + "---|" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row) + " |")
+
+
+def _status_bytes(field: str, pid: int | str = "self") -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field + ":")).split()[1]) * 1024

@@ -1,0 +1,64 @@
+"""`membudget status`: one sidecar at a glance.
+
+Covers: the local stack, over the sidecar's socket. Does not cover clusters. Exit code 0, or 1 when nobody answers.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from membudget_cli.figures import mebibytes, percent
+from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable
+from membudget_contract.sidecar_api import Status
+
+
+def show_status(run_folder: Path, output: str) -> int:
+    """Print the status as a table or as JSON; returns the exit code."""
+    try:
+        status = SidecarClient(run_folder / "sidecar.sock").status()
+    except SidecarUnreachable as error:
+        sys.stderr.write(f"membudget: {error}\nIs a sidecar running with --run {run_folder}?\n")
+        return 1
+    if output == "json":
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(status), indent=2).decode() + "\n")
+        return 0
+    console = Console()
+    console.print(_summary(status))
+    console.print(components_table(status))
+    return 0
+
+
+def _summary(status: Status) -> str:
+    usage = status.usage.value
+    share = percent(usage, status.budget_bytes)
+    lines = [
+        f"policy   {status.policy or 'none, built-in profile'}  ({status.mode})",
+        f"usage    {mebibytes(usage)} of {mebibytes(status.budget_bytes)} ({share}), {status.signal}",
+        f"level    {status.level}",
+        f"engine   {status.engine}" + (f", pid {status.engine_pid}" if status.engine_pid else ""),
+    ]
+    if status.usage.absent:
+        lines.append(f"no usage: {status.usage.absent}")
+    if status.policy_problem:
+        lines.append(f"problem  {status.policy_problem}")
+    return "\n".join(lines)
+
+
+def components_table(status: Status) -> Table:
+    """Bytes by component; what no component owns stands as working."""
+    table = Table("component", "owned", "mapped", "ceiling", "entries", "on disk")
+    for part in status.components:
+        table.add_row(
+            part.name,
+            mebibytes(part.owned_bytes),
+            mebibytes(part.mapped_bytes),
+            mebibytes(part.budget_bytes),
+            str(part.entries) if part.entries else "-",
+            mebibytes(part.spilled_bytes) if part.spilled_bytes else "-",
+        )
+    return table
