@@ -149,7 +149,7 @@ def test_calls_that_would_kill_the_process_cannot_be_reached(index: MappedIndex)
     """R-E01: on a mapped index add and reset abort, remove_ids is a segmentation fault."""
     public = {name for name in dir(index) if not name.startswith("_")}
 
-    assert {"close", "mapped_bytes", "open", "page_out", "resident_bytes", "search", "warm"} == public
+    assert {"close", "is_file_backed", "mapped_bytes", "open", "page_out", "resident_bytes", "search", "warm"} == public
 
 
 def test_warm_makes_everything_resident_and_page_out_takes_what_was_asked(index: MappedIndex) -> None:
@@ -320,3 +320,12 @@ def test_pages_of_a_file_that_the_process_does_not_own_are_given_back_too(public
     assert uid == 65534
     assert 1_000_000 <= gone < 2_000_000
     assert before - gone == after
+
+
+def test_opening_leaves_the_limits_of_faiss_as_they_were(flat_generation: Generation) -> None:
+    """R-E01: they belong to the process; a small index must not bound whoever reads a larger one next."""
+    before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+
+    _opened(flat_generation).close()
+
+    assert before == (faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit())

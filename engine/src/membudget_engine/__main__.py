@@ -1,6 +1,6 @@
 """`membudget-engine build` and `membudget-engine serve`.
 
-Covers: arguments, and errors as one line that says what to do. Does not cover the work behind them.
+Covers: arguments, log, and errors as one line that says what to do. Does not cover the work behind them.
 """
 
 from __future__ import annotations
@@ -11,24 +11,45 @@ import sys
 from pathlib import Path
 
 from membudget_engine.settings import EngineSettings, limit_thread_pools, processors
+from membudget_engine.stop_signal import StopAsked, StopSignal
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 refused with a reason, 2 wrong arguments."""
     parsed = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        # Before anything heavy: as process 1 it would not hear a signal that comes earlier.
+        stop = StopSignal() if parsed.command == "serve" else None
+        _log_to_stderr()
+        return _run(parsed, stop)
+    except StopAsked:
+        logging.getLogger(__name__).info("stopped before serving")
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(parsed: argparse.Namespace, stop: StopSignal | None) -> int:
     from membudget_contract.errors import ContractError
     from membudget_engine.errors import EngineError
     from membudget_runtime.errors import RuntimeMemoryError
 
     try:
-        (_build if parsed.command == "build" else _serve)(parsed)
+        if stop is None:
+            _build(parsed)
+        else:
+            _serve(parsed, stop)
     except (EngineError, RuntimeMemoryError, ContractError, OSError) as error:
         sys.stderr.write(f"membudget-engine: {error}\n")
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for talkative in ("faiss", "uvicorn.error"):
+        # FAISS tells of each variant it did not find, uvicorn of each of its own steps.
+        logging.getLogger(talkative).setLevel(logging.WARNING)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,16 +69,23 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--state", type=Path, required=True, help="own folder: last budgets, spilled values")
     serve.add_argument("--run", type=Path, default=Path("/run/membudget"), help="folder of the control socket")
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8080)
+    serve.add_argument("--port", type=_port, default=8080, help="0 takes a free one and logs it")
     return parser
 
 
-def _serve(parsed: argparse.Namespace) -> None:
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 0xFFFF:  # noqa: PLR2004  a port has 16 bits
+        raise argparse.ArgumentTypeError(f"{port} is no port: 0 to 65535")
+    return port
+
+
+def _serve(parsed: argparse.Namespace, stop: StopSignal) -> None:
     # One query uses one thread; more workers than processors gain nothing.
     limit_thread_pools(1)
     from membudget_engine.lifecycle import serve
 
-    serve(EngineSettings(parsed.data, parsed.state, parsed.run, parsed.host, parsed.port))
+    serve(EngineSettings(parsed.data, parsed.state, parsed.run, parsed.host, parsed.port), stop)
 
 
 def _build(parsed: argparse.Namespace) -> None:

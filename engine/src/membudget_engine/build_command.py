@@ -10,6 +10,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
+from membudget_contract.policy import CollectionName
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.errors import BuildFailed
 from membudget_engine.index.build import build_collection
@@ -25,10 +28,9 @@ def build_sources(data_folder: Path, sources: Sequence[str]) -> None:
     """Build one collection per source: `stdlib`, or `NAME=PATH`.
 
     Raises:
-        BuildFailed: a source is written wrongly or is no folder; the collections before it are built.
+        BuildFailed: a source is written wrongly, is no folder, or has the name of another; nothing is built then.
     """
-    for source in sources:
-        name, root = _name_and_root(source)
+    for name, root in _names_and_roots(sources).items():
         report = IngestReport()
         started = time.monotonic()
         generation = build_collection(
@@ -47,14 +49,30 @@ def build_sources(data_folder: Path, sources: Sequence[str]) -> None:
         )  # fmt: skip
 
 
+def _names_and_roots(sources: Sequence[str]) -> dict[str, Path]:
+    """All sources, checked before the first build: it may take minutes."""
+    roots: dict[str, Path] = {}
+    for source in sources:
+        name, root = _name_and_root(source)
+        if name in roots:
+            raise BuildFailed(f"{source!r}: two sources for {name!r}, the second would replace the first")
+        roots[name] = root
+    return roots
+
+
 def _name_and_root(source: str) -> tuple[str, Path]:
     if source == "stdlib":
         return source, standard_library_root()
     name, separator, path = source.partition("=")
     root = Path(path)
-    if not separator or not name or "/" in name or not root.is_dir():
+    if not separator or not path or not root.is_dir():
         raise BuildFailed(f"{source!r} is no source: write stdlib, or NAME=PATH with PATH a folder")
-    return name, root
+    try:
+        return msgspec.convert(name, CollectionName), root
+    except msgspec.ValidationError:
+        raise BuildFailed(
+            f"{source!r}: {name!r} is no name: up to 63 letters, digits, '.', '_' and '-', a letter or digit first"
+        ) from None
 
 
 class _Progress:

@@ -1,87 +1,169 @@
 """One engine from start to end: open, serve, stop.
 
-Covers: the order of start and stop, and what a signal does. Does not cover what is served. On SIGTERM or SIGINT:
-no new connections, queries in work finish, then sockets, stores and index close, exit code 0.
+Covers: the order of start and stop. Does not cover what is served (`search_api`) nor how signals arrive
+(`stop_signal`). When a signal came, in this order: new queries get a typed 503 and readiness is refused, for a
+second connections are still accepted to be told so, queries in work finish, then stores, index and sockets close
+and the exit code is 0.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
-import signal
+import socket
 import sys
 import time
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
 
 import uvicorn
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from membudget_contract.policy import Signal
 from membudget_engine.caches.semantic_cache import SemanticCache
-from membudget_engine.collection import open_collections
-from membudget_engine.embedder import HashingEmbedder
+from membudget_engine.collection import Collection, open_collections
+from membudget_engine.embedder import Embedder, HashingEmbedder
 from membudget_engine.index_component import IndexComponent
 from membudget_engine.metrics import EngineCollector
 from membudget_engine.search import Search
 from membudget_engine.search_api import SearchApi
 from membudget_engine.settings import SWITCH_INTERVAL_SECONDS, EngineSettings
+from membudget_engine.stop_signal import StopSignal
+from membudget_runtime.errors import AlreadyServed
 from membudget_runtime.memory_runtime import MemoryRuntime
 from membudget_runtime.own_memory import OwnMemory
 
-STOP_SECONDS = 10
+REFUSING_SECONDS: Final = 1.0
+"""How long a stopping engine still accepts connections: a 503 that says try elsewhere, instead of a reset."""
+
+STOP_SECONDS: Final = 10
 """Given to queries in work; Kubernetes gives 30 s for everything."""
+
+PENDING_CONNECTIONS: Final = 2048
+"""Accepted by the kernel before the engine has looked at them."""
 
 log = logging.getLogger(__name__)
 
 
-def serve(settings: EngineSettings) -> None:
+def serve(settings: EngineSettings, stop: StopSignal) -> None:
     """Serve until a signal ends it.
 
     Raises:
         CollectionMissing: nothing to serve in the data folder.
-        AlreadyServed: another engine holds the control socket.
+        AlreadyServed: another engine holds the control socket or the state folder.
         OSError: a folder or the port cannot be used.
+        StopAsked: a signal came before anything was served.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    settings.run_folder.mkdir(parents=True, exist_ok=True)
-    runtime = MemoryRuntime(settings.state_folder, os.environ)
-    embedder = HashingEmbedder()
-    before = OwnMemory().signal_bytes(Signal.UNRECLAIMABLE)
-    collections = open_collections(settings.data_folder, embedder)
-    after = OwnMemory().signal_bytes(Signal.UNRECLAIMABLE)
-    grown = max(0, after - before) if after is not None and before is not None else 0
-    indexes = [collection.index for collection in collections.values()]
-    runtime.ledger.register(IndexComponent(indexes, grown, time.monotonic))
-    cache = SemanticCache(runtime, embedder.dimension)
-    search = Search(collections, embedder, cache)
-    registry = CollectorRegistry()
-    registry.register(EngineCollector(search, cache, runtime))
-    api = SearchApi(search, registry)
-    runtime.serve(settings.control_socket)
-    try:
-        _run_server(api, settings)
-    finally:
-        api.close()
-        runtime.close()
-        for collection in collections.values():
-            collection.close()
+    for folder in (settings.run_folder, settings.state_folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as at_end:
+        at_end.enter_context(_sole_user(settings.state_folder))
+        runtime = MemoryRuntime(settings.state_folder, os.environ)
+        embedder = HashingEmbedder()
+        collections = _opened(settings.data_folder, embedder, runtime, at_end)
+        api = _api(collections, embedder, runtime)
+        at_end.callback(runtime.close)
+        runtime.serve(settings.control_socket)
+        at_end.callback(api.close)
+        listener = at_end.enter_context(_listener(settings.host, settings.port))
+        stop.wait_for_server()
+        log.info("serving on %s:%s, control socket %s", *listener.getsockname()[:2], settings.control_socket)
+        _Server(api, stop).run([listener])
     log.info("stopped")
 
 
-def _run_server(api: SearchApi, settings: EngineSettings) -> None:
-    # uvicorn raises the signal again when it is done: with these handlers the process ends by returning, code 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
-    config = uvicorn.Config(
-        api.application,
-        host=settings.host,
-        port=settings.port,
-        http="h11",
-        ws="none",
-        loop="asyncio",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        timeout_graceful_shutdown=STOP_SECONDS,
-    )
-    log.info("serving on %s:%s, control socket %s", settings.host, settings.port, settings.control_socket)
-    uvicorn.Server(config).run()
+@contextmanager
+def _sole_user(state_folder: Path) -> Generator[None]:
+    """Holds the state folder: a second engine would empty the first one's spill folder before it met its socket."""
+    descriptor = os.open(state_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyServed(f"another process uses {state_folder}; one engine per state folder") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _opened(
+    data_folder: Path, embedder: Embedder, runtime: MemoryRuntime, at_end: ExitStack
+) -> Mapping[str, Collection]:
+    """The collections, their indexes in the ledger, with what opening them added to the heap."""
+    memory = at_end.enter_context(contextlib.closing(OwnMemory()))
+    before = memory.signal_bytes(Signal.UNRECLAIMABLE)
+    collections = open_collections(data_folder, embedder)
+    for collection in collections.values():
+        at_end.callback(collection.close)
+    runtime.ledger.trim()
+    after = memory.signal_bytes(Signal.UNRECLAIMABLE)
+    grown = max(0, after - before) if after is not None and before is not None else 0
+    indexes = [collection.index for collection in collections.values()]
+    runtime.ledger.register(IndexComponent(indexes, grown, time.monotonic))
+    return collections
+
+
+def _api(collections: Mapping[str, Collection], embedder: Embedder, runtime: MemoryRuntime) -> SearchApi:
+    cache = SemanticCache(runtime, embedder.dimension)
+    search = Search(collections, embedder, cache)
+    # Else each histogram brings a gauge of its own birth along.
+    disable_created_metrics()
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(search, cache, runtime))
+    return SearchApi(search, registry)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer waits 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        # Now, not when uvicorn comes to it: from the log line on, clients are let in.
+        listener.listen(PENDING_CONNECTIONS)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from None
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Looks ten times a second whether to stop."""
+
+    def __init__(self, api: SearchApi, stop: StopSignal) -> None:
+        config = uvicorn.Config(
+            api.application,
+            http="h11",
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            backlog=PENDING_CONNECTIONS,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+        super().__init__(config)
+        self._api = api
+        self._stop = stop
+        self._refusing_since: float | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """`StopSignal` has them; uvicorn would raise them again after serving."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Refuse queries from the first look after the signal on, end a second later."""
+        if self._stop.asked and self._refusing_since is None:
+            log.info("stopping: new queries are refused, those in work finish")
+            self._api.stop_taking()
+            self._refusing_since = time.monotonic()
+        if self._refusing_since is not None:
+            self.should_exit = time.monotonic() - self._refusing_since >= REFUSING_SECONDS
+        return await super().on_tick(counter)

@@ -6,7 +6,8 @@ sidecar exports what policy needs. Names and help: `membudget_contract.metric_na
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
@@ -15,6 +16,8 @@ from prometheus_client.registry import Collector
 from membudget_contract import metric_names
 from membudget_contract.metric_names import Metric
 from membudget_engine.caches.semantic_cache import SemanticCache
+from membudget_engine.collection import Collection
+from membudget_engine.errors import IndexClosed
 from membudget_engine.search import AnsweredBy, Search
 from membudget_runtime.memory_runtime import MemoryRuntime
 
@@ -32,9 +35,7 @@ class EngineCollector(Collector):
         yield _counter(metric_names.ENGINE_QUERIES, {(kind.value,): self._search.answered[kind] for kind in AnsweredBy})
         opened = self._search.collections
         yield _gauge(metric_names.ENGINE_CHUNKS, {(name,): c.manifest.count for name, c in opened.items()})
-        yield _gauge(
-            metric_names.ENGINE_INDEX_MAPPED, {(name,): int(c.index.mapped_bytes() > 0) for name, c in opened.items()}
-        )
+        yield _gauge(metric_names.ENGINE_INDEX_MAPPED, _mapped(opened))
         report = self._runtime.report()
         yield _gauge(
             metric_names.ENGINE_COMPONENT_OWNED, {(part.name,): part.owned_bytes for part in report.components}
@@ -44,6 +45,15 @@ class EngineCollector(Collector):
         yield _counter(metric_names.ENGINE_CACHE_MISSES, {label: counters.misses})
         yield _counter(metric_names.ENGINE_CACHE_EVICTIONS, {label: counters.evictions})
         yield _counter(metric_names.ENGINE_CACHE_REFUSED, {label: counters.refused})
+
+
+def _mapped(opened: Mapping[str, Collection]) -> dict[tuple[str, ...], int]:
+    """1 or 0 for each collection; one whose mapping the kernel did not show is left out: unknown is not 0."""
+    mapped: dict[tuple[str, ...], int] = {}
+    for name, collection in opened.items():
+        with contextlib.suppress(OSError, IndexClosed):
+            mapped[(name,)] = int(collection.index.is_file_backed())
+    return mapped
 
 
 def _gauge(metric: Metric, values: dict[tuple[str, ...], int]) -> Family:

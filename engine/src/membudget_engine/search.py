@@ -10,6 +10,7 @@ import enum
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -19,6 +20,8 @@ from membudget_engine.embedder import Embedder
 from membudget_engine.errors import CollectionMissing, QueryInvalid
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.settings import MAX_HITS, MAX_QUERY_CHARACTERS
+
+_NO_HITS: Final = b"[]"
 
 
 class AnsweredBy(enum.StrEnum):
@@ -83,6 +86,9 @@ class Search:
         if known is not None:
             return AnsweredBy.SAME_WORDS, known
         vector = self._embedder.embed([query])
+        if not vector.any():
+            # Only signs or stop words: as near to every chunk and every former query as to none.
+            return AnsweredBy.INDEX, _NO_HITS
         known = self._cache.same_meaning(collection.name, hits, vector[0])
         if known is not None:
             return AnsweredBy.SAME_MEANING, known

@@ -75,6 +75,10 @@ class SemanticCache:
 
 
 def _key(hits: int, query: str) -> bytes:
-    """16 bytes: the number of hits, and a digest of the query without case and spacing."""
-    words = " ".join(query.casefold().split())
+    """16 bytes: the number of hits, and a digest of the query without its spacing.
+
+    Case stays: HTTPServer is two words to an embedder, httpserver one. What differs only in case and means the same
+    is found by its vector.
+    """
+    words = " ".join(query.split())
     return hits.to_bytes(2) + hashlib.blake2b(words.encode(), digest_size=14).digest()

@@ -8,18 +8,38 @@ run beside changes: its caller checks the row it names.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
+from membudget_runtime.arena import page_bytes
 
 ROWS_PER_BLOCK: Final = 256
-"""With 384 dimensions 384 kB: the step in which memory comes and goes."""
+"""With 384 dimensions 384 kB of addresses: enough rows for one scan to outweigh its call."""
 
 _Row = npt.NDArray[np.float32]
+
+
+class _Block:
+    """One private mapping. It is unmapped when the last view of it goes, also one that a scan in flight holds."""
+
+    __slots__ = ("_memory", "rows")
+
+    def __init__(self, dimension: int) -> None:
+        size = ROWS_PER_BLOCK * dimension * np.dtype(np.float32).itemsize
+        self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        # Neighbouring blocks become one mapping for the kernel; huge pages in it would hold more than rows.
+        self._memory.madvise(mmap.MADV_NOHUGEPAGE)
+        self.rows: Vectors = np.frombuffer(self._memory, dtype=np.float32).reshape(ROWS_PER_BLOCK, dimension)
+
+    def give_back_behind(self, used: int) -> None:
+        """The row behind the first `used` ones was dropped: give back the pages that only it lay on."""
+        row_bytes = self.rows.strides[0]
+        kept, touched = page_bytes(used * row_bytes), page_bytes((used + 1) * row_bytes)
+        if touched > kept:
+            self._memory.madvise(mmap.MADV_DONTNEED, kept, touched - kept)
 
 
 class VectorRows:
@@ -27,7 +47,7 @@ class VectorRows:
 
     def __init__(self, dimension: int) -> None:
         self._dimension = dimension
-        self._blocks: list[Vectors] = []
+        self._blocks: list[_Block] = []
         self._keys: list[bytes] = []
         self._rows: dict[bytes, int] = {}
 
@@ -40,13 +60,13 @@ class VectorRows:
         if row is None:
             row = len(self._keys)
             if row == len(self._blocks) * ROWS_PER_BLOCK:
-                self._blocks.append(_mapped_block(self._dimension))
+                self._blocks.append(_Block(self._dimension))
             self._keys.append(key)
             self._rows[key] = row
         self._row(row)[:] = vector
 
     def remove(self, key: bytes) -> None:
-        """Drop a row, if there is one: the last row takes its place, an emptied block is unmapped."""
+        """Drop a row, if there is one: the last row takes its place, its pages and an emptied block go back."""
         row = self._rows.pop(key, None)
         if row is None:
             return
@@ -56,24 +76,26 @@ class VectorRows:
             self._row(row)[:] = self._row(last)
             self._keys[row] = last_key
             self._rows[last_key] = row
-        if last == (len(self._blocks) - 1) * ROWS_PER_BLOCK:
+        used = last % ROWS_PER_BLOCK
+        if used:
+            self._blocks[-1].give_back_behind(used)
+        else:
             self._blocks.pop()
 
     def best(self, vector: _Row) -> bytes | None:
         """The key whose row has the largest inner product with the vector, as far as no row moved meanwhile."""
-        best_key: bytes | None = None
-        best_score = -np.inf
-        keys: Sequence[bytes] = self._keys
-        for number, block in enumerate(list(self._blocks)):
-            used = min(ROWS_PER_BLOCK, len(keys) - number * ROWS_PER_BLOCK)
+        best_row, best_score = -1, -np.inf
+        count = len(self._keys)
+        for number, block in enumerate(tuple(self._blocks)):
+            used = min(ROWS_PER_BLOCK, count - number * ROWS_PER_BLOCK)
             if used <= 0:
                 break
-            scores = block[:used] @ vector
+            scores = block.rows[:used] @ vector
             row = int(scores.argmax())
-            position = number * ROWS_PER_BLOCK + row
-            if scores[row] > best_score and position < len(keys):
-                best_key, best_score = keys[position], float(scores[row])
-        return best_key
+            if scores[row] > best_score:
+                best_row, best_score = number * ROWS_PER_BLOCK + row, scores[row]
+        # A slice, because another thread may have dropped rows since.
+        return next(iter(self._keys[best_row : best_row + 1]), None) if best_row >= 0 else None
 
     def similarity(self, key: bytes, vector: _Row) -> float:
         """The inner product with the row under this key; -1 when there is none."""
@@ -81,11 +103,4 @@ class VectorRows:
         return -1.0 if row is None else float(self._row(row) @ vector)
 
     def _row(self, row: int) -> _Row:
-        return self._blocks[row // ROWS_PER_BLOCK][row % ROWS_PER_BLOCK]
-
-
-def _mapped_block(dimension: int) -> Vectors:
-    """Unmapped when the last view of it goes, also one that a scan in flight still holds."""
-    size = ROWS_PER_BLOCK * dimension * np.dtype(np.float32).itemsize
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(memory, dtype=np.float32).reshape(ROWS_PER_BLOCK, dimension)
+        return self._blocks[row // ROWS_PER_BLOCK].rows[row % ROWS_PER_BLOCK]

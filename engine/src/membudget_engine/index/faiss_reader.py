@@ -4,6 +4,8 @@ It does not cover checking the file's sha256, which comes first (manifest.verify
 """
 
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import faiss
@@ -40,10 +42,8 @@ def read_mapped(file: Path, manifest: Manifest) -> ServedIndex:
         header = stream.read(4)
     if header != _ALLOWED_HEADERS[manifest.index_type]:
         raise IndexInvalid(f"{file} begins with {header!r}, which is no {manifest.index_type} index: rebuild it")
-    with _one_at_a_time:
-        # In a sound file nothing is larger than the file, and nothing repeats more often than it has vectors.
-        faiss.set_deserialization_vector_byte_limit(file.stat().st_size)
-        faiss.set_deserialization_loop_limit(manifest.count)
+    # In a sound file nothing is larger than the file, and nothing repeats more often than it has vectors.
+    with _limits(byte_count=file.stat().st_size, repetitions=manifest.count):
         try:
             index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
@@ -69,6 +69,20 @@ def part_addresses(index: ServedIndex) -> tuple[_Addresses, _Addresses]:
             starts[number] = int(lists.get_codes(number))
             ends[number] = int(lists.get_ids(number)) + size * _ID_BYTES
     return starts, ends
+
+
+@contextmanager
+def _limits(*, byte_count: int, repetitions: int) -> Generator[None]:
+    """What FAISS may allocate while it reads; afterwards as before, for whoever else reads in this process."""
+    with _one_at_a_time:
+        before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+        faiss.set_deserialization_vector_byte_limit(byte_count)
+        faiss.set_deserialization_loop_limit(repetitions)
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before[0])
+            faiss.set_deserialization_loop_limit(before[1])
 
 
 def _checked(file: Path, index: faiss.Index, manifest: Manifest) -> ServedIndex:

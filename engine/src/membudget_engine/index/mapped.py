@@ -104,6 +104,10 @@ class MappedIndex:
         """Size of the mapping: what resident_bytes() can grow to. Raises IndexClosed."""
         return self._open().mapping.range.size
 
+    def is_file_backed(self) -> bool:
+        """Whether the kernel has a file behind the vectors, asked anew. Raises OSError, IndexClosed."""
+        return file_mapping_at(self._open().mapping.range.start) is not None
+
     def page_out(self, target_bytes: int) -> int:
         """Gives back at least target_bytes if so much is resident, the longest unused lists first, in whole lists.
 
