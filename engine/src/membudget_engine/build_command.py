@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from membudget_contract.policy import CollectionName
-from membudget_engine.embedder import HashingEmbedder
+from membudget_engine.embedder import BUILD_TOKENS, HashingEmbedder
 from membudget_engine.errors import BuildFailed
 from membudget_engine.index.build import build_collection
 from membudget_engine.ingest.python_source import IngestReport, python_chunks, standard_library_root
@@ -36,7 +36,7 @@ def build_sources(data_folder: Path, sources: Sequence[str]) -> None:
         generation = build_collection(
             collection=name,
             chunks=python_chunks(root, report),
-            embedder=HashingEmbedder(),
+            embedder=HashingEmbedder(cached_tokens=BUILD_TOKENS),
             target=data_folder / name,
             threads=processors(),
             progress=_Progress(name),

@@ -71,7 +71,10 @@ _TRIGRAM_SHARE = 0.5
 _LONGEST_TOKEN = 64
 """Characters: longer runs are encoded data, whose trigrams would drown the words around them."""
 
-_CACHED_TOKENS = 8192
+QUERY_TOKENS = 1024
+"""0.7 MB when full: queries are short, and 0.03 ms for an unknown word is little beside a search."""
+
+BUILD_TOKENS = 8192
 """5.3 MB when full. The standard library has 15,000 tokens; its commonest 8,192 are 98 % of its text."""
 
 
@@ -96,10 +99,12 @@ class Embedder(Protocol):
 class HashingEmbedder:
     """The built-in embedder: equal texts give equal vectors in every process and on every machine."""
 
-    def __init__(self, dimension: int = 384) -> None:
+    def __init__(self, dimension: int = 384, *, cached_tokens: int = QUERY_TOKENS) -> None:
+        """`cached_tokens` are kept ready; more only make building quicker."""
         if dimension < 1:
             raise ValueError(f"dimension is {dimension}; it must be at least 1")
         self._dimension = dimension
+        self._features = lru_cache(maxsize=cached_tokens)(_features)
 
     @property
     def name(self) -> str:
@@ -121,7 +126,7 @@ class HashingEmbedder:
         for row, text in enumerate(texts):
             offset = row * self._dimension
             for token, count in _token_counts(text).items():
-                token_places, token_weights = _features(token, self._dimension)
+                token_places, token_weights = self._features(token, self._dimension)
                 places.append(token_places + offset)
                 weights.append(token_weights * _TERM_WEIGHTS[min(count, len(_TERM_WEIGHTS) - 1)])
         shape = (len(texts), self._dimension)
@@ -146,7 +151,6 @@ def _token_counts(text: str) -> Counter[str]:
     return tokens
 
 
-@lru_cache(maxsize=_CACHED_TOKENS)
 def _features(token: str, dimension: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Places within a row, and the signed weight of each, for one occurrence of a token."""
     bounded = f"<{token[:_LONGEST_TOKEN]}>"
