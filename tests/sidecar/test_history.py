@@ -36,6 +36,15 @@ def test_current_peak_average_and_deviation_are_told() -> None:
     assert (history.current(), history.peak(), history.average(), history.deviation()) == (5, 9, 5.0, math.sqrt(32 / 9))
 
 
+def test_a_peak_that_is_forgotten_begins_anew_and_the_samples_stay() -> None:
+    """Fault 54: the peak of an engine that restarted is its own."""
+    history = filled(5, 9, 4)
+    history.forget_peak()
+    assert history.peak() == Absent("no sample since the engine restarted")
+    history.record(3.0, 6)
+    assert (history.peak(), history.average()) == (6, 6.0)
+
+
 def test_absent_samples_keep_their_place_and_do_not_count_as_zero() -> None:
     """R-S01: a reading that failed is absent with a reason, never 0."""
     history = filled(10, Absent("gone"), 20)

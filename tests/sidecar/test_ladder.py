@@ -145,6 +145,27 @@ def test_an_action_asks_for_its_share_or_for_the_way_below_release(points: int, 
     assert decision.bytes_to_free == asked * POINT
 
 
+@pytest.mark.parametrize(
+    ("points", "then", "goals"),
+    [(81, 81, [75, 75, 75]), (94, 94, [88, 88]), (99, 99, [94]), (81, 94, [75, 88, 88])],
+)
+def test_the_goal_of_an_action_is_the_release_figure_of_the_level(points: int, then: int, goals: list[int]) -> None:
+    """R-S04: also when a higher rung acts for it: below that figure the reason for acting is gone."""
+    ladder = Ladder()
+    seen: list[int] = []
+    for at in (points, then, then)[: len(goals)]:
+        (decision,) = ladder.see(at)
+        seen.append(decision.goal_bytes // POINT)
+        ladder.end(ActionStatus.INEFFECTIVE)
+    assert seen == goals
+
+
+def test_the_goal_of_a_collect_is_its_entry() -> None:
+    """R-P06: below it there is nothing to collect for."""
+    (decision,) = Ladder(state=initial_state()).see(76)
+    assert (decision.kind, decision.goal_bytes) == (ActionKind.COLLECT, 75 * POINT)
+
+
 def test_an_unknown_signal_decides_and_changes_nothing() -> None:
     """R-S03: unknown is not zero: an emergency neither ends nor acts on it."""
     ladder = Ladder()
@@ -210,7 +231,7 @@ def test_a_result_that_is_not_in_flight_changes_nothing() -> None:
     """R-S03: a late or repeated result cannot open the way for a second action."""
     ladder = Ladder()
     (decision,) = ladder.see(81)
-    other = Decision(ActionKind.EVICT, Level.EMERGENCY, 1, "another")
+    other = Decision(ActionKind.EVICT, Level.EMERGENCY, 1, 1, "another")
     assert ladder.state == finished(ladder.state, other, ActionStatus.FAILED, exhausted=True, now=ladder.now)
     assert ladder.state == finished(ladder.state, decision, ActionStatus.RUNNING, exhausted=False, now=ladder.now)
 

@@ -6,13 +6,14 @@ listening (`servers`) nor the figures (`status`, `collector`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,11 +23,18 @@ from membudget_contract.errors import ContractError, QuantityInvalid
 from membudget_contract.plan import Message, plan_hash
 from membudget_contract.sidecar_api import ActionKind, ActionList, ActionRequest, ConfigureRequest, PlanView
 from membudget_sidecar.actions import Order
+from membudget_sidecar.engine_link import UNREACHABLE
 from membudget_sidecar.errors import QueueFull
 from membudget_sidecar.loop import Loop
 from membudget_sidecar.status import status
 
 MAX_BODY_BYTES: Final = 64 * 1024
+MAX_DESCRIPTION: Final = 200
+"""Characters; a thousand records keep theirs."""
+MAX_TTL_SECONDS: Final = 86_400
+MAX_ID_DIGITS: Final = 18
+
+_ROUTE_REASONS: Final = {404: "NotFound", 405: "MethodNotAllowed"}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -46,10 +54,11 @@ def local_api(loop: Loop) -> Starlette:
             Route("/v1/plan", _typed(api.get_plan)),
             Route("/v1/actions", _typed(api.get_actions), methods=["GET"]),
             Route("/v1/actions", _typed(api.post_action), methods=["POST"]),
-            Route("/v1/actions/{number:int}", _typed(api.get_action)),
+            Route("/v1/actions/{number}", _typed(api.get_action)),
             Route("/v1/configure", _typed(api.post_configure), methods=["POST"]),
             Route("/v1/reload", _typed(api.post_reload), methods=["POST"]),
-        ]
+        ],
+        exception_handlers={HTTPException: _no_route},
     )
 
 
@@ -64,8 +73,8 @@ def network_api(loop: Loop, registry: CollectorRegistry) -> Starlette:
 
     async def ready(_request: Request) -> Response:
         # Ready means able to watch: before its engine is up there is nothing to be unready about.
-        watching = loop.engine != "Unreachable"
-        return Response(f"{loop.engine}\n", 200 if watching else 503, media_type="text/plain")
+        watching = loop.link.state != UNREACHABLE
+        return Response(f"{loop.link.state}\n", 200 if watching else 503, media_type="text/plain")
 
     return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthy), Route("/readyz", ready)])
 
@@ -85,7 +94,9 @@ class _LocalApi:
         return _json(200, ActionList(actions=tuple(self._loop.actions.records())))
 
     async def get_action(self, request: Request) -> Response:
-        record = self._loop.actions.record(request.path_params["number"])
+        number: str = request.path_params["number"]
+        known = number.isascii() and number.isdecimal() and len(number) <= MAX_ID_DIGITS
+        record = self._loop.actions.record(int(number)) if known else None
         if record is None:
             raise _Refused(404, "NotFound", "no such action is remembered; GET /v1/actions lists them")
         return _json(200, record)
@@ -96,19 +107,33 @@ class _LocalApi:
             raise _Refused(400, "Invalid", "budgets are moved by the policy, or by POST /v1/configure for a time")
         if asked.target_bytes < 0:
             raise _Refused(400, "Invalid", "targetBytes is how many bytes to free; it cannot be negative")
+        if len(asked.description) > MAX_DESCRIPTION:
+            raise _Refused(400, "Invalid", f"description has at most {MAX_DESCRIPTION} characters")
         plan = self._loop.keeper.effective
         cause = f"asked by hand: {asked.description}" if asked.description else "asked by hand"
         record = self._loop.actions.submit(Order(asked.kind, plan, asked.target_bytes, 0, cause))
         return _json(202, record)
 
     async def post_configure(self, request: Request) -> Response:
-        configured = self._loop.keeper.configure(msgspec.json.decode(await _body(request), type=ConfigureRequest))
+        asked = msgspec.json.decode(await _body(request), type=ConfigureRequest)
+        if not 0 <= asked.ttl_seconds <= MAX_TTL_SECONDS:
+            raise _Refused(400, "Invalid", f"ttlSeconds is 1 to {MAX_TTL_SECONDS}, or 0 to end what was configured")
+        if asked.ttl_seconds and asked.total is None and not asked.components:
+            raise _Refused(400, "Invalid", "name what to tighten: total, components, or both")
+        configured = self._loop.keeper.configure(asked, self._loop.watch.floor_bytes)
         self._loop.wake()
         return _json(200, configured)
 
     async def post_reload(self, _request: Request) -> Response:
         self._loop.reload()
         return _json(202, status(self._loop))
+
+
+async def _no_route(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    reason = _ROUTE_REASONS.get(error.status_code, "Invalid")
+    detail = "GET /v1/status, /v1/plan, /v1/actions; POST /v1/actions, /v1/configure, /v1/reload"
+    return _problem(error.status_code, reason, detail, error.headers)
 
 
 def _typed(endpoint: Endpoint) -> Endpoint:
@@ -142,6 +167,6 @@ def _json(code: int, message: Message) -> Response:
     return Response(msgspec.json.encode(message), code, media_type="application/json")
 
 
-def _problem(code: int, reason: str, detail: str) -> Response:
+def _problem(code: int, reason: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     problem = Problem(title="Request refused", status=code, reason=reason, detail=detail)
-    return Response(msgspec.json.encode(problem), code, media_type="application/problem+json")
+    return Response(msgspec.json.encode(problem), code, headers, media_type="application/problem+json")

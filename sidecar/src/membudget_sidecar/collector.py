@@ -1,12 +1,13 @@
 """The sidecar's metrics, made from the loop's snapshots when they are scraped.
 
-Covers: everything policy and alerts need. Does not measure: a reading that is absent is no series, never 0.
-Names and help: `membudget_contract.metric_names`.
+Covers: everything policy and alerts need, in at most 500 series whatever the engine reports. Does not measure: a
+reading that is absent is no series, never 0. Names and help: `membudget_contract.metric_names`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
@@ -15,8 +16,12 @@ from prometheus_client.registry import Collector
 from membudget_contract import metric_names
 from membudget_contract.metric_names import Metric
 from membudget_contract.policy import Mode
+from membudget_sidecar.engine_link import CONNECTED
 from membudget_sidecar.loop import Loop
 from membudget_sidecar.sample import Sample
+
+COMPONENTS: Final = 40
+"""Exported of each family, those that own most; their names come from the engine and from policies."""
 
 Values = Mapping[tuple[str, ...], float | None]
 
@@ -33,37 +38,40 @@ class SidecarCollector(Collector):
         yield from self._components()
         yield from self._ladder()
         tally = self._loop.tally
-        yield _counter(metric_names.READING_ERRORS, {(name,): n for name, n in tally.absent_readings.items()})
+        absent = {(name,): count for name, count in list(tally.absent_readings.items())}
+        yield _counter(metric_names.READING_ERRORS, absent)
         yield _counter(metric_names.SAMPLE_SECONDS, {(): tally.sample_cpu_seconds})
 
     def _usage(self) -> Iterator[Family]:
-        loop = self._loop
-        plan, sample, report = loop.keeper.effective, loop.sample, loop.report
-        process = sample.process.resident if isinstance(sample, Sample) else None
-        limit = sample.limit if isinstance(sample, Sample) else None
-        yield _gauge(metric_names.SIGNAL, {(plan.signal.value,): _number(loop.used.bytes)})
+        plan, watch, link = self._loop.keeper.effective, self._loop.watch, self._loop.link
+        sample = watch.sample
+        resident = sample.process.resident if isinstance(sample, Sample) else None
+        yield _gauge(metric_names.SIGNAL, {(plan.signal.value,): _number(watch.used.bytes)})
         yield _gauge(metric_names.BUDGET, {(): plan.total_bytes})
-        yield _gauge(metric_names.LIMIT, {(): _number(limit)})
-        yield _gauge(metric_names.RESIDENT, {(): _number(process)})
-        yield _gauge(metric_names.ROOM, {(): report.room_bytes if report else None})
-        yield _gauge(metric_names.ENGINE_UP, {(): float(loop.engine == "Connected")})
+        yield _gauge(metric_names.LIMIT, {(): watch.limit})
+        yield _gauge(metric_names.RESIDENT, {(): _number(resident)})
+        yield _gauge(metric_names.ROOM, {(): link.report.room_bytes if link.report else None})
+        yield _gauge(metric_names.ENGINE_UP, {(): float(link.state == CONNECTED)})
 
     def _components(self) -> Iterator[Family]:
-        parts = self._loop.report.components if self._loop.report else ()
+        report = self._loop.link.report
+        reported = report.components if report else ()
+        parts = sorted(reported, key=lambda part: part.owned_bytes, reverse=True)[:COMPONENTS]
         yield _gauge(metric_names.COMPONENT_OWNED, {(part.name,): part.owned_bytes for part in parts})
         yield _gauge(metric_names.COMPONENT_MAPPED, {(part.name,): part.mapped_bytes for part in parts})
-        budgets = self._loop.keeper.effective.components
-        yield _gauge(metric_names.COMPONENT_BUDGET, {(name,): budget for name, budget in budgets.items()})
+        budgets = sorted(self._loop.keeper.effective.components.items(), key=lambda item: item[1], reverse=True)
+        yield _gauge(metric_names.COMPONENT_BUDGET, {(name,): budget for name, budget in budgets[:COMPONENTS]})
 
     def _ladder(self) -> Iterator[Family]:
         loop = self._loop
-        yield _gauge(metric_names.LEVEL, {(): loop.ladder.level.rank})
+        ladder = loop.watch.ladder
+        yield _gauge(metric_names.LEVEL, {(): ladder.level.rank})
         yield _gauge(metric_names.ENFORCING, {(): float(loop.keeper.effective.mode is Mode.ENFORCE)})
-        yield _counter(metric_names.TRANSITIONS, {(): loop.ladder.transitions})
+        yield _counter(metric_names.TRANSITIONS, {(): ladder.transitions})
         tally = loop.tally
-        actions = {(kind.value, ended.value): count for (kind, ended), count in tally.actions.items()}
+        actions = {(kind.value, ended.value): count for (kind, ended), count in list(tally.actions.items())}
         yield _counter(metric_names.ACTIONS, actions)
-        freed = {(kind.value,): count for kind, count in tally.freed_bytes.items()}
+        freed = {(kind.value,): count for kind, count in list(tally.freed_bytes.items())}
         yield _counter(metric_names.ACTION_FREED, freed)
 
 

@@ -1,7 +1,7 @@
 """The sidecar's end of the control socket.
 
-Covers: requests with time limits, one kept connection, the peer's pid as the kernel knows it. Does not cover what
-to ask (`loop`, `actions`). One client belongs to one thread.
+Covers: requests with a time limit for the whole answer, one kept connection, the peer's pid as the kernel knows it.
+Does not cover what to ask (`engine_link`, `room`, `actions`). One client belongs to one thread.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import http.client
 import socket
 import struct
+import time
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -30,9 +31,13 @@ from membudget_contract.control_api import (
 from membudget_contract.plan import Message
 from membudget_sidecar.errors import EngineRefused, EngineUnreachable
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 ACTION_SECONDS: Final = 10.0
 """An emergency eviction has 10 s (R-S04); anything longer counts as failed."""
-QUESTION_SECONDS: Final = 2.0
+QUESTION_SECONDS: Final = 1.0
+"""The loop itself waits for the answer: longer would cost it ten looks."""
 MAX_ANSWER_BYTES: Final = 1 << 20
 
 _ENDED_MEANWHILE: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
@@ -40,15 +45,50 @@ _ENDED_MEANWHILE: Final = (http.client.RemoteDisconnected, ConnectionResetError,
 Answer = TypeVar("Answer", bound=Message)
 
 
+class _TimedSocket(socket.socket):
+    """Ends reading at one deadline: a peer that sends a byte now and then cannot hold a request for ever."""
+
+    deadline = float("inf")
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive, waiting no longer than until the deadline."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(left)
+        return super().recv_into(buffer, nbytes, flags)
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, seconds: float) -> None:
-        super().__init__("engine", timeout=seconds)
+        super().__init__("engine")
         self._path = path
+        self._seconds = seconds
+        self._timed = _TimedSocket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.used = False
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        self._timed.settimeout(self._seconds)
+        self._timed.connect(str(self._path))
+        self.sock = self._timed
+
+    def close(self) -> None:
+        super().close()
+        self._timed.close()  # also when it was never connected
+
+    def exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        """Status and content of one answer; a connection that was closed is not opened again."""
+        if self.used and self.sock is None:
+            raise http.client.RemoteDisconnected("the engine closed the connection after its last answer")
+        self._timed.settimeout(self._seconds)
+        self._timed.deadline = time.monotonic() + self._seconds
+        self.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        response = self.getresponse()
+        content = response.read(MAX_ANSWER_BYTES + 1)
+        if len(content) > MAX_ANSWER_BYTES:
+            raise http.client.HTTPException(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
+        self.used = True
+        return response.status, content
 
 
 class ControlClient:
@@ -95,12 +135,7 @@ class ControlClient:
     def _ask(self, method: str, path: str, message: Message | None, expected: type[Answer]) -> Answer:
         body = msgspec.json.encode(message) if message is not None else None
         try:
-            try:
-                status, content = self._exchange(method, path, body)
-            except _ENDED_MEANWHILE:
-                # A kept connection may have ended while nobody looked: the request was not read. Once more, anew.
-                self.close()
-                status, content = self._exchange(method, path, body)
+            status, content = self._exchange(method, path, body)
             if status == http.client.OK:
                 return msgspec.json.decode(content, type=expected)
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
@@ -109,14 +144,14 @@ class ControlClient:
         raise EngineRefused(_detail(content))
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        if self._connection is None:
-            self._connection = _UnixConnection(self._path, self._seconds)
-        self._connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-        response = self._connection.getresponse()
-        content = response.read(MAX_ANSWER_BYTES + 1)
-        if len(content) > MAX_ANSWER_BYTES:
-            raise http.client.HTTPException(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
-        return response.status, content
+        if self._connection is not None:
+            try:
+                return self._connection.exchange(method, path, body)
+            except _ENDED_MEANWHILE:
+                # The kept connection ended while nobody looked: the request was not read. Once more, anew.
+                self.close()
+        self._connection = _UnixConnection(self._path, self._seconds)
+        return self._connection.exchange(method, path, body)
 
 
 def _detail(content: bytes) -> str:

@@ -1,72 +1,98 @@
-"""The engine this sidecar stands beside: whether it is there, who it is, what the kernel says of it.
+"""The engine this sidecar stands beside: whether it is there, who it is, what it reports of itself.
 
-Covers: finding the process behind the control socket, its cgroup, the signal's reading. Does not cover what to do
-(`loop`). When the engine restarts, the pid changes and everything is found anew.
+Covers: finding the process behind the control socket, its report and how old that is. Does not cover what the kernel
+says of it (`engine_process`) nor what to do (`loop`). An engine that restarts is found anew; one that is alive but
+does not answer is still known, so that the kernel's figures go on.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import logging
 from typing import Final
 
-from membudget_contract.policy import Signal
-from membudget_sidecar.cgroup import MemoryCgroup, find_memory_cgroup
+from membudget_contract.control_api import Report
 from membudget_sidecar.control_client import QUESTION_SECONDS, ControlClient
-from membudget_sidecar.process import Process
-from membudget_sidecar.reading import Absent
-from membudget_sidecar.sample import Sample, SignalReading, take_sample
+from membudget_sidecar.engine_process import EngineProcess, find_engine_process
+from membudget_sidecar.errors import EngineRefused, EngineUnreachable
 from membudget_sidecar.settings import SidecarSettings
 
-READINGS: Final = 3
-READING_PAUSE_SECONDS: Final = 0.005
-"""A verified figure is the median of three readings: one page fault more or less must not decide."""
+REPORT_FRESH_SECONDS: Final = 3.0
+"""An older report does not count: what is unmanaged is then unknown."""
+ASK_AGAIN_SECONDS: Final = 5.0
+"""After a question without an answer: each costs the loop up to QUESTION_SECONDS in which it sees nothing."""
+
+CONNECTED: Final = "Connected"
+WAITING: Final = "WaitingForEngine"
+UNREACHABLE: Final = "Unreachable"
+
+log = logging.getLogger(__name__)
 
 
 class EngineLink:
-    """Follows one control socket. `process` is None until an engine was found."""
+    """Follows one control socket, in one thread; others read `process`, `report` and `state`."""
 
     def __init__(self, settings: SidecarSettings) -> None:
         self._settings = settings
         self.client = ControlClient(settings.control_socket, QUESTION_SECONDS)
-        self.process: Process | None = None
-        self.cgroup: MemoryCgroup | Absent = Absent("no engine was seen yet")
+        self.process: EngineProcess | None = None
+        self.report: Report | None = None
+        """The newest; None once a question was not answered."""
+        self.state = WAITING
+        self._socket_file: tuple[int, int] | None = None
+        self._reported_at = -float("inf")
+        self._ask_again_at = -float("inf")
 
     def find(self) -> bool:
         """Look who listens; True when it is another process than before.
 
-        Raises:
-            EngineUnreachable: nobody listens.
+        A process that lives behind an unchanged socket file is not asked again: a frozen one would not answer.
         """
-        pid = self.client.peer_pid()
-        if self.process is not None and self.process.pid == pid and self.process.absence() is None:
+        socket_file = self._stamp()
+        if self.process is not None and socket_file == self._socket_file and self.process.is_alive():
             return False
-        self.process = Process(self._settings.proc, pid)
-        self.cgroup = find_memory_cgroup(self.process, self._settings.cgroup)
+        try:
+            pid = self.client.peer_pid()
+        except EngineUnreachable as error:
+            self._lost(error)
+            return False
+        self._socket_file, self._ask_again_at = socket_file, -float("inf")
         self.client.close()
+        if self.process is not None and self.process.pid == pid and self.process.is_alive():
+            return False
+        self.process = find_engine_process(self._settings.proc, self._settings.cgroup, pid)
+        log.info("found the engine, pid %d", pid)
         return True
 
-    def sample(self, signal: Signal, now: float) -> Sample | Absent:
-        """Everything the kernel says, at one moment."""
-        if self.process is None:
-            return Absent("no engine was seen yet")
-        return take_sample(now, signal, self.process, self.cgroup)
+    def ask_report(self, now: float) -> None:
+        """Have the engine report; without an answer it is asked again only after a pause."""
+        if self.process is None or now < self._ask_again_at:
+            return
+        try:
+            self.report = self.client.report()
+        except (EngineUnreachable, EngineRefused) as error:
+            self._ask_again_at = now + ASK_AGAIN_SECONDS
+            self._lost(error)
+            return
+        self._reported_at = now
+        if self.state == UNREACHABLE:
+            log.info("the engine answers again")
+        self.state = CONNECTED
 
-    def signal_reading(self, signal: Signal) -> SignalReading:
-        """The signal alone, by the cheapest way: statm for the resident set, else a sample."""
-        if self.process is None:
-            return SignalReading(Absent("no engine was seen yet"), "none")
-        if signal is Signal.RESIDENT_SET_SIZE:
-            return SignalReading(self.process.resident_bytes(), self.process.resident_source)
-        return take_sample(0.0, signal, self.process, self.cgroup).used
+    def fresh_report(self, now: float) -> Report | None:
+        """The report, if it is young enough to decide on."""
+        return self.report if now - self._reported_at <= REPORT_FRESH_SECONDS else None
 
-    def verified_reading(self, signal: Signal, sleep: Callable[[float], None] = time.sleep) -> SignalReading:
-        """The median of three readings; absent when one of them is."""
-        readings: list[SignalReading] = []
-        for number in range(READINGS):
-            if number:
-                sleep(READING_PAUSE_SECONDS)
-            readings.append(self.signal_reading(signal))
-            if isinstance(readings[-1].bytes, Absent):
-                return readings[-1]
-        return sorted(readings, key=lambda reading: reading.bytes if isinstance(reading.bytes, int) else 0)[1]
+    def _lost(self, error: Exception) -> None:
+        """Said once, not at every look."""
+        self.report = None
+        if self.process is None or self.state == UNREACHABLE:
+            return
+        self.state = UNREACHABLE
+        log.warning("the engine does not answer: %s", error)
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            status = self._settings.control_socket.stat()
+        except OSError:
+            return None
+        return (status.st_ino, status.st_ctime_ns)

@@ -65,12 +65,16 @@ class History:
         return self._latest
 
     def peak(self) -> Reading:
-        """The largest bytes since this history began, also after the ring let that sample go.
+        """The largest bytes since this history or its engine began, also after the ring let that sample go.
 
         At ten samples a second the ring covers 100 seconds; a peak forgotten by then would mislead whoever
         sizes a budget.
         """
         return self._peak
+
+    def forget_peak(self) -> None:
+        """Another process: the peak from now on is its own, the samples stay."""
+        self._peak = Absent("no sample since the engine restarted")
 
     def average(self) -> Fraction:
         """The mean in bytes of the samples kept, each counting alike whatever the time between them."""

@@ -46,11 +46,15 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What should be done. `level` is the rung that acts, above the ladder's own level after an escalation."""
+    """What should be done. `level` is the rung that acts, above the ladder's own level after an escalation.
+
+    `goal_bytes` is the signal under which the reason for acting is gone, however much or little was freed.
+    """
 
     kind: ActionKind
     level: Level
     bytes_to_free: int
+    goal_bytes: int
     cause: str
 
 
@@ -213,6 +217,7 @@ def _rung_decision(state: LadderState, now: float, signal: int, plan: EffectiveP
         kind=ActionKind(rungs[acting].action.value),
         level=acting,
         bytes_to_free=_bytes_to_free(signal, rungs[level], rungs[acting], plan),
+        goal_bytes=plan.percent_bytes(rungs[level].release_percent),
         cause=because + _cause(level, signal, plan),
     )
 
@@ -223,8 +228,8 @@ def _rested(last: LastAction | None, cooldown_seconds: int, now: float) -> bool:
 
 def _bytes_to_free(signal: int, level: Rung, acting: Rung, plan: EffectivePlan) -> int:
     """The acting rung's share of the budget, or more: what brings the signal one point under the level's release."""
-    goal = plan.percent_bytes(level.release_percent) - plan.percent_bytes(1)
-    return max(plan.percent_bytes(acting.free_percent), signal - goal)
+    wanted = plan.percent_bytes(level.release_percent) - plan.percent_bytes(1)
+    return max(plan.percent_bytes(acting.free_percent), signal - wanted)
 
 
 def _collect_decision(state: LadderState, now: float, signal: int, plan: EffectivePlan) -> Decision | None:
@@ -235,7 +240,7 @@ def _collect_decision(state: LadderState, now: float, signal: int, plan: Effecti
     if state.collected_at is not None and now < state.collected_at + rule.cooldown_seconds:
         return None
     cause = f"signal {_mib(signal)} is over the collect entry of {_mib(entry)}"
-    return Decision(kind=ActionKind.COLLECT, level=state.level, bytes_to_free=0, cause=cause)
+    return Decision(kind=ActionKind.COLLECT, level=state.level, bytes_to_free=0, goal_bytes=entry, cause=cause)
 
 
 def _cause(level: Level, signal: int, plan: EffectivePlan) -> str:

@@ -2,6 +2,9 @@
 
 Covers: adopting a plan or refusing it with the reason while the last good one holds, `configure` with its time,
 following the limit. Does not cover where policies come from (`policy_file`) nor enforcing (`loop`). Thread-safe.
+
+Invariant: there is always a plan in force. One that cannot hold yet, for want of a limit or of room under its floor,
+waits and is tried again at every `follow`.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from membudget_contract.compile import compile_policy
-from membudget_contract.errors import ContractError, LooserThanPlan, NoLimit
+from membudget_contract.errors import BudgetBelowFloor, ContractError, NoLimit
 from membudget_contract.kept_file import KeptFileInvalid, read_kept, write_kept
 from membudget_contract.plan import EffectivePlan, Plan
 from membudget_contract.quantities import Amount
@@ -21,7 +24,7 @@ from membudget_contract.resolve import NO_OVERRIDE, Override, check_floor, resol
 from membudget_contract.sidecar_api import Configured, ConfigureRequest, Limits
 
 KEPT_PLAN: Final = "plan.kept"
-MAX_TTL_SECONDS: Final = 86_400
+_TOTAL_VARIABLE: Final = "MEMBUDGET_TOTAL"
 
 log = logging.getLogger(__name__)
 
@@ -45,73 +48,79 @@ class PlanKeeper:
         self._limit: int | None = None
         self._override = NO_OVERRIDE
         self._override_until = 0.0
+        self._refused: str | None = None
         self._waiting: Plan | None = None
-        self.problem: str | None = None
-        """Why the newest policy or limit was not taken; None when it was."""
+        self._waits_for: str | None = None
         state_folder.mkdir(parents=True, exist_ok=True)
-        self._plan, self._effective = self._first()
+        self._plan = compile_policy(None)
+        self._effective = self._built_in()
+        self._resume()
 
     @property
     def effective(self) -> EffectivePlan:
         """The plan in bytes."""
         return self._effective
 
+    @property
+    def problem(self) -> str | None:
+        """Why the newest policy is not in force; None when it is."""
+        return self._refused or self._waits_for
+
     def adopt(self, plan: Plan, floor_bytes: int | None) -> None:
         """Take a new plan, if it can hold here, and keep it for the next life.
 
+        Args:
+            plan: what a policy was compiled to.
+            floor_bytes: what no action frees, None while it is not known.
+
         Raises:
-            ContractError: why it cannot; the last good plan stays.
+            ContractError: why it cannot; the last good plan stays. Without a limit, or below the floor, it waits.
         """
         with self._lock:
-            try:
-                effective = resolve(plan, environment=self._environment, limit=self._limit)
-            except NoLimit:
-                self._waiting = plan  # the engine may not be up yet: its limit will be known then
-                raise
-            if floor_bytes is not None:
-                check_floor(effective, floor_bytes)
-            # What was tightened under the old plan may be looser than the new one.
-            self._override = NO_OVERRIDE
-            self._plan, self._effective, self._waiting = plan, effective, None
-            self.problem = None
-            self._keep(plan)
+            self._take(plan, floor_bytes)
+            self._refused = None
+        self._keep(plan)
 
-    def refuse(self, problem: str) -> None:
-        """Remember why a policy was not taken."""
-        self.problem = problem
+    def refuse(self, error: ContractError) -> None:
+        """Remember why the newest policy was not taken; what waits already says so itself."""
+        self._refused = None if isinstance(error, (NoLimit, BudgetBelowFloor)) else str(error)
 
-    def follow(self, limit: int | None) -> EffectivePlan:
-        """Resolve again if the container's limit moved or an override ended; the plan now in force.
+    def follow(self, limit: int | None, floor_bytes: int | None) -> EffectivePlan:
+        """Resolve again if the container's limit moved, an override ended, or a plan waits; the plan now in force.
 
         An unknown limit changes nothing: the last one known stands.
         """
         with self._lock:
-            ended = self._override is not NO_OVERRIDE and self._monotonic() >= self._override_until
-            moved = limit is not None and limit != self._limit
+            ended = self._override != NO_OVERRIDE and self._monotonic() >= self._override_until
             if ended:
                 self._override = NO_OVERRIDE
+            moved = limit is not None and limit != self._limit
             if moved:
                 self._limit = limit
             if moved or ended:
                 self._resolve_again()
-            return self._effective
+            taken = self._try_waiting(floor_bytes)
+        if taken is not None:
+            self._keep(taken)
+        return self._effective
 
-    def configure(self, request: ConfigureRequest) -> Configured:
+    def configure(self, request: ConfigureRequest, floor_bytes: int | None) -> Configured:
         """Tighten for a time, or end it with ttlSeconds 0.
 
         Raises:
-            ContractError: the request is looser than the plan, or names no component.
+            ContractError: the request is looser than the plan, names no component, or asks for too little to live.
         """
-        if not 0 <= request.ttl_seconds <= MAX_TTL_SECONDS:
-            raise LooserThanPlan(f"ttlSeconds is {request.ttl_seconds}; give 1 to {MAX_TTL_SECONDS}, or 0 to end")
         with self._lock:
             previous = _limits(self._effective)
-            plain = resolve(self._plan, environment=self._environment, limit=self._limit)
-            override = _override(request, plain) if request.ttl_seconds else NO_OVERRIDE
-            self._effective = resolve(self._plan, environment=self._environment, limit=self._limit, override=override)
-            self._override = override
+            override = NO_OVERRIDE
+            if request.ttl_seconds:
+                override = _override(request, self._resolved(self._plan, NO_OVERRIDE))
+            effective = self._resolved(self._plan, override)
+            if override.total_bytes is not None:
+                _check_total(effective, floor_bytes)
+            self._effective, self._override = effective, override
             self._override_until = self._monotonic() + request.ttl_seconds
-            return Configured(previous=previous, current=_limits(self._effective), expires_at=self._expires_at())
+            return Configured(previous=previous, current=_limits(effective), expires_at=self._expires_at())
 
     @property
     def overridden_until(self) -> float | None:
@@ -120,46 +129,97 @@ class PlanKeeper:
             return self._expires_at()
 
     def _expires_at(self) -> float | None:
-        if self._override is NO_OVERRIDE:
+        if self._override == NO_OVERRIDE:
             return None
         return self._wall() + self._override_until - self._monotonic()
 
+    def _resolved(self, plan: Plan, override: Override) -> EffectivePlan:
+        return resolve(plan, environment=self._environment, limit=self._limit, override=override)
+
+    def _take(self, plan: Plan, floor_bytes: int | None) -> None:
+        try:
+            effective = self._resolved(plan, NO_OVERRIDE)
+            _check_total(effective, floor_bytes)
+        except (NoLimit, BudgetBelowFloor) as error:
+            self._waiting, self._waits_for = plan, str(error)
+            raise
+        self._plan, self._effective = plan, effective
+        self._waiting = self._waits_for = None
+        self._override_if_tighter()
+
+    def _try_waiting(self, floor_bytes: int | None) -> Plan | None:
+        """The plan that waited, once it can hold."""
+        plan = self._waiting
+        if plan is None:
+            return None
+        try:
+            self._take(plan, floor_bytes)
+        except (NoLimit, BudgetBelowFloor):
+            return None
+        except ContractError as error:
+            self._waiting, self._waits_for = None, str(error)
+            return None
+        log.info("the plan that waited holds now")
+        return plan
+
+    def _resolve_again(self) -> None:
+        problem = None
+        try:
+            self._effective = self._resolved(self._plan, NO_OVERRIDE)
+            self._override_if_tighter()
+        except ContractError as error:
+            problem = str(error)  # components in bytes that a lower limit cannot hold: the last figures stay
+        if self._waiting is None:
+            self._waits_for = problem
+
+    def _override_if_tighter(self) -> None:
+        """What was tightened stays so under another plan or limit, unless that is tighter itself."""
+        try:
+            self._effective = self._resolved(self._plan, self._override)
+        except ContractError as error:
+            log.info("the configure call no longer holds: %s", error)
+            self._override = NO_OVERRIDE
+
     def _keep(self, plan: Plan) -> None:
+        try:
+            if read_kept(self._file, Plan) == plan:
+                return
+        except KeptFileInvalid:
+            pass  # replaced by a good one
         try:
             write_kept(self._file, plan)
         except OSError as error:
             log.warning("the plan holds but was not kept in %s: %s", self._file, error.strerror)
 
-    def _resolve_again(self) -> None:
-        plan = self._waiting or self._plan
+    def _built_in(self) -> EffectivePlan:
         try:
-            self._effective = resolve(plan, environment=self._environment, limit=self._limit, override=self._override)
-            if self._waiting is not None:
-                self._plan, self._waiting = self._waiting, None
-                self._keep(self._plan)
-            self.problem = None
-        except ContractError as error:
-            self.problem = str(error)
-
-    def _first(self) -> tuple[Plan, EffectivePlan]:
-        built_in = compile_policy(None)
-        bytes_of_built_in = resolve(built_in, environment=self._environment, limit=None)
-        try:
-            plan = read_kept(self._file, Plan) or built_in
-        except KeptFileInvalid as error:
-            self.problem = str(error)
-            log.warning("starting with the built-in plan: %s", error)
-            return built_in, bytes_of_built_in
-        try:
-            return plan, resolve(plan, environment=self._environment, limit=None)
+            return self._resolved(self._plan, NO_OVERRIDE)
         except NoLimit as error:
-            self.problem = f"{error}; waiting for the engine, the built-in plan holds meanwhile"
-            return plan, bytes_of_built_in
+            # The environment asks for a percent of a limit that only a running engine shows.
+            self._waiting, self._waits_for = self._plan, str(error)
+            without = {name: text for name, text in self._environment.items() if name != _TOTAL_VARIABLE}
+            return resolve(self._plan, environment=without, limit=None)
+
+    def _resume(self) -> None:
+        """Go on with the plan of the former life; what is wrong with it is said, and the built-in plan holds."""
+        try:
+            plan = read_kept(self._file, Plan)
+            if plan is not None:
+                self._take(plan, floor_bytes=None)
+        except ContractError as error:
+            self.refuse(error)
+            log.warning("starting with the built-in plan: %s", error)
+
+
+def _check_total(plan: EffectivePlan, floor_bytes: int | None) -> None:
+    """Of a floor that is not known, this much is: a total of 0 is under it, and would evict everything at once."""
+    check_floor(plan, floor_bytes or 1)
 
 
 def _override(request: ConfigureRequest, plan: EffectivePlan) -> Override:
     total = None if request.total is None else Amount(request.total).of(plan.total_bytes)
-    components = {name: Amount(text).of(total or plan.total_bytes) for name, text in request.components.items()}
+    whole = plan.total_bytes if total is None else total
+    components = {name: Amount(text).of(whole) for name, text in request.components.items()}
     return Override(total_bytes=total, components=components)
 
 

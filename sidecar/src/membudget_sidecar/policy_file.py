@@ -19,12 +19,15 @@ MAX_BYTES: Final = 256 * 1024
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses what people do not mean: a key twice, and aliases, which make small files large."""
+    """Refuses what people do not mean: a key twice, tags, and aliases, which make small files large."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """One node; an alias is refused."""
+        """One node; an alias or a tag is refused."""
         if self.check_event(yaml.AliasEvent):
             raise PolicyInvalid("the file", "holds a YAML alias (*name); write the value out")
+        event = cast("yaml.Event", self.peek_event())  # pyright: ignore[reportUnknownMemberType]
+        if getattr(event, "tag", None) is not None:
+            raise PolicyInvalid("the file", "holds a YAML tag (!name); values need none")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -70,14 +73,16 @@ class PolicyFile:
             status = self.path.stat()
         except OSError:
             return (0, 0, 0)
-        return (status.st_mtime_ns, status.st_size, status.st_ino)
+        # Every write changes ctime, also one by a tool that puts the old mtime back.
+        return (status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 def _parsed(content: bytes) -> Mapping[str, object]:
     try:
         document: object = yaml.load(content, Loader=_StrictLoader)  # noqa: S506  a SafeLoader, made stricter
-    except (yaml.YAMLError, RecursionError, UnicodeError, TypeError, ValueError) as error:
-        raise PolicyInvalid("the file", f"is no single YAML document: {error}") from None
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError, OverflowError) as error:
+        # PyYAML lets errors of its constructors out: a date of month 99, a list as a key, 200 sexagesimal places.
+        raise PolicyInvalid("the file", f"is no single YAML document: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise PolicyInvalid("the file", "does not hold one MemoryPolicy")
     return cast("dict[str, object]", document)

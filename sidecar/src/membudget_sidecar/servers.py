@@ -108,10 +108,14 @@ def _config(application: Starlette) -> uvicorn.Config:
 @contextlib.contextmanager
 def _listening(settings: SidecarSettings) -> Generator[tuple[socket.socket, socket.socket]]:
     """The Unix socket (0660: own uid and group) and the TCP port."""
-    network = socket.create_server((settings.host, settings.port), reuse_port=False)
+    address = f"{settings.host}:{settings.port}"
+    try:
+        network = socket.create_server((settings.host, settings.port))
+    except OSError as error:
+        raise OSError(f"cannot listen on {address}: {error.strerror}; choose another with --host and --port") from None
     try:
         with _unix_socket(settings.api_socket) as local:
-            log.info("metrics on %s:%s, local API on %s", settings.host, settings.port, settings.api_socket)
+            log.info("metrics on %s, local API on %s", address, settings.api_socket)
             yield local, network
     finally:
         network.close()
@@ -119,6 +123,8 @@ def _listening(settings: SidecarSettings) -> Generator[tuple[socket.socket, sock
 
 @contextlib.contextmanager
 def _unix_socket(path: Path) -> Generator[socket.socket]:
+    if _is_served(path):
+        raise OSError(f"another sidecar serves {path}; one for each --run folder")
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     former = os.umask(0o117)
@@ -132,3 +138,14 @@ def _unix_socket(path: Path) -> Generator[socket.socket]:
     finally:
         listening.close()
         path.unlink(missing_ok=True)
+
+
+def _is_served(path: Path) -> bool:
+    """Whether somebody listens; a killed sidecar leaves a file on which nobody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True

@@ -1,12 +1,14 @@
 """What the sidecar answers when asked how things are.
 
-Covers: building the `Status` message from the loop's snapshots. Does not cover serving it (`api`).
+Covers: building the `Status` message from the loop's snapshots. Does not cover serving it (`api`). Runs in the
+servers' thread: the loop may record one more sample between two statistics.
 """
 
 from __future__ import annotations
 
 from membudget_contract.plan import plan_hash
 from membudget_contract.sidecar_api import Figure, Status
+from membudget_sidecar.engine_link import CONNECTED
 from membudget_sidecar.loop import Loop
 from membudget_sidecar.reading import Absent, Fraction, Reading
 from membudget_sidecar.sample import Sample
@@ -14,27 +16,28 @@ from membudget_sidecar.sample import Sample
 
 def status(loop: Loop) -> Status:
     """One sidecar at this moment."""
-    plan, keeper, report, sample = loop.keeper.effective, loop.keeper, loop.report, loop.sample
+    plan, keeper, watch = loop.keeper.effective, loop.keeper, loop.watch
+    link, report, sample = loop.link, loop.link.report, watch.sample
     return Status(
         mode=plan.mode,
-        level=loop.ladder.level,
+        level=watch.ladder.level,
         signal=plan.signal,
-        usage=figure(loop.used.bytes, loop.used.source),
+        usage=figure(watch.used.bytes, watch.used.source),
         limit=figure(sample.limit if isinstance(sample, Sample) else sample, "cgroup"),
         resident=figure(sample.process.resident if isinstance(sample, Sample) else sample, "VmRSS"),
         budget_bytes=plan.total_bytes,
         room_bytes=report.room_bytes if report else None,
-        engine=loop.engine,
-        engine_pid=loop.link.process.pid if loop.link.process and loop.engine == "Connected" else None,
+        engine=link.state,
+        engine_pid=link.process.pid if link.process and link.state == CONNECTED else None,
         plan_hash=plan_hash(plan),
         policy=plan.policy,
         policy_problem=keeper.problem,
         overridden_until=keeper.overridden_until,
-        transitions=loop.ladder.transitions,
+        transitions=watch.ladder.transitions,
         samples=loop.tally.samples,
-        history_peak_bytes=_known(loop.history.peak()),
-        history_mean_bytes=_known_fraction(loop.history.average()),
-        history_deviation_bytes=_known_fraction(loop.history.deviation()),
+        history_peak_bytes=_known(watch.history.peak()),
+        history_mean_bytes=_known_fraction(watch.history.average()),
+        history_deviation_bytes=_known_fraction(watch.history.deviation()),
         components=report.components if report else (),
         collections=report.collections if report else (),
     )

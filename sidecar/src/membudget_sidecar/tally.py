@@ -1,6 +1,6 @@
 """Counts over the life of the sidecar, for metrics and status.
 
-Covers: plain numbers. Does not export them (`collector`).
+Covers: plain numbers, written by the loop's thread alone. Does not export them (`collector`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,18 @@ from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatu
 
 @dataclass(slots=True)
 class Tally:
-    """Written by the thread that sees the event, read by any."""
+    """Other threads read it; they copy a counter (`list(counter.items())`) before they walk it."""
 
     samples: int = 0
     sample_cpu_seconds: float = 0.0
     absent_readings: Counter[str] = field(default_factory=Counter[str])
     actions: Counter[tuple[ActionKind, ActionStatus]] = field(default_factory=Counter[tuple[ActionKind, ActionStatus]])
     freed_bytes: Counter[ActionKind] = field(default_factory=Counter[ActionKind])
+
+    def count_sample(self, *, known: bool) -> None:
+        """One look at the signal."""
+        self.samples += 1
+        self.absent_readings["signal"] += not known
 
     def count_action(self, record: ActionRecord) -> None:
         """One action that ended; only a fall of the signal counts as freed."""

@@ -1,0 +1,239 @@
+"""Actions are carried out one at a time and in order, verified by the kernel, and never for ever (R-S04, fault 43)."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from membudget_contract.compile import compile_policy
+from membudget_contract.control_api import BUDGETS_PATH, FREE_PATH, Freed, FreeRequest
+from membudget_contract.plan import plan_hash
+from membudget_contract.policy import Mode
+from membudget_contract.resolve import resolve
+from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus
+from membudget_sidecar import actions
+from membudget_sidecar.actions import KEPT_ERROR_CHARACTERS, WAITING, ActionRunner, Order
+from membudget_sidecar.engine_link import EngineLink
+from membudget_sidecar.errors import QueueFull
+from membudget_sidecar.settings import SidecarSettings
+from sidecar.fake_engine import FakeEngine, eventually
+
+MIB = 1 << 20
+ENVIRONMENT = {"MEMBUDGET_SIGNAL": "ResidentSetSize", "MEMBUDGET_TOTAL": "100Mi"}
+PLAN = resolve(compile_policy(None), environment=ENVIRONMENT, limit=None)
+OBSERVED = msgspec.structs.replace(PLAN, mode=Mode.OBSERVE)
+SECONDS = 0.5
+
+
+class Running:
+    """A runner beside an engine, and what it said when each action ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ended: list[tuple[Order, ActionRecord]] = []
+        settings = SidecarSettings(folder, folder / "state", None)
+        self.link = EngineLink(settings)
+        self.runner = ActionRunner(
+            settings,
+            self.link,
+            wall=time.time,
+            ended=lambda order, record: self.ended.append((order, record)),
+            seconds=SECONDS,
+        )
+
+    def done(self, *orders: Order) -> list[ActionRecord]:
+        """Submit them all, and wait for all."""
+        goal = len(self.ended) + len(orders)
+        for order in orders:
+            self.runner.submit(order)
+        eventually(lambda: len(self.ended) >= goal, "the actions end")
+        return [record for _, record in self.ended[-len(orders) :]]
+
+
+@pytest.fixture
+def running(tmp_path: Path, engine: FakeEngine) -> Generator[Running]:
+    """Started, with the engine found."""
+    made = Running(tmp_path)
+    made.link.find()
+    made.runner.start()
+    assert engine.pid
+    yield made
+    made.runner.stop()
+    made.link.client.close()
+
+
+def evict(amount: int, *, goal: int = 0) -> Order:
+    """An eviction of that many bytes."""
+    return Order(ActionKind.EVICT, PLAN, amount, goal, "a test")
+
+
+def test_what_was_freed_is_what_the_kernel_says(running: Running, engine: FakeEngine) -> None:
+    """R-S04: measured before and after; the engine's own figures stand beside it."""
+    engine.hold_managed(40 * MIB)
+    (record,) = running.done(evict(30 * MIB))
+    assert ActionStatus.EFFECTIVE == record.status
+    assert record.freed_bytes == pytest.approx(30 * MIB, abs=2 * MIB)
+    assert (40 * MIB, 10 * MIB, 30, False) == (
+        record.owned_before_bytes,
+        record.owned_after_bytes,
+        record.entries,
+        record.exhausted,
+    )
+    assert record.signal_source == f"/proc/{engine.pid}/statm"
+    assert record.queued_at <= (record.started_at or 0) <= (record.finished_at or 0)
+
+
+def test_an_engine_that_only_claims_to_have_freed_is_ineffective(running: Running, engine: FakeEngine) -> None:
+    """R-S04, fault 46, known bug 3: the claim is recorded, and believed by nobody."""
+    engine.hold_managed(40 * MIB)
+    engine.set_mode(FREE_PATH, "claims")
+    (record,) = running.done(evict(30 * MIB))
+    assert (ActionStatus.INEFFECTIVE, 30 * MIB) == (record.status, record.owned_before_bytes)
+    assert record.freed_bytes == pytest.approx(0, abs=2 * MIB)
+
+
+def test_actions_are_done_in_order_and_one_at_a_time(running: Running, engine: FakeEngine) -> None:
+    """R-S04: each begins when the one before ended."""
+    engine.hold_managed(20 * MIB)
+    records = running.done(*(evict(number * MIB) for number in range(1, 6)))
+    assert [1, 2, 3, 4, 5] == [request["targetBytes"] // MIB for request in engine.requests(FREE_PATH)]
+    assert [1, 2, 3, 4, 5] == [record.id for record in records]
+    for earlier, later in itertools.pairwise(records):
+        assert (earlier.finished_at or 0) <= (later.started_at or 0)
+
+
+@pytest.mark.parametrize("mode", ["hangs", "drips"])
+def test_an_engine_that_hangs_is_given_up_and_the_next_action_runs(
+    running: Running, engine: FakeEngine, mode: str
+) -> None:
+    """Fault 43: the action times out and is Failed; after the thaw the next one works."""
+    engine.hold_managed(20 * MIB)
+    engine.set_mode(FREE_PATH, mode)
+    started = time.monotonic()
+    (record,) = running.done(evict(10 * MIB))
+    assert (ActionStatus.FAILED, None) == (record.status, record.freed_bytes)
+    assert "timed out" in (record.error or "")
+    assert time.monotonic() - started < SECONDS + 1
+    engine.set_mode(FREE_PATH, "works")
+    assert ActionStatus.EFFECTIVE == running.done(evict(10 * MIB))[0].status
+
+
+def test_a_frozen_engine_fails_its_actions_within_their_time(running: Running, engine: FakeEngine) -> None:
+    """Fault 43: SIGSTOP, with the connection open or not yet."""
+    with engine.frozen():
+        records = running.done(evict(MIB), evict(MIB))
+    assert [ActionStatus.FAILED, ActionStatus.FAILED] == [record.status for record in records]
+    assert ActionStatus.INEFFECTIVE == running.done(evict(MIB))[0].status
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"), [("refuses", "Busy: not now"), ("garbage", "malformed"), ("huge", "more than")]
+)
+def test_a_bad_answer_is_a_failed_action_with_its_reason(
+    running: Running, engine: FakeEngine, mode: str, says: str
+) -> None:
+    """R-S04: refused, garbage, 2 MB."""
+    engine.set_mode(FREE_PATH, mode)
+    (record,) = running.done(evict(MIB))
+    assert ActionStatus.FAILED == record.status
+    assert says in (record.error or "")
+
+
+def test_an_engine_that_restarts_meanwhile_has_freed_nothing(
+    running: Running, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-S04: the fall from an old process to a new one is no effect of the action."""
+    engine.fill_to(60 * MIB)
+    client = cast("Any", running.runner)._client
+    genuine = client.free
+
+    def restarted_meanwhile(request: FreeRequest) -> Freed:
+        engine.kill()
+        engine.start()
+        assert running.link.find()
+        return genuine(request)
+
+    monkeypatch.setattr(client, "free", restarted_meanwhile)
+    (record,) = running.done(evict(10 * MIB))
+    assert (ActionStatus.UNVERIFIED, None) == (record.status, record.freed_bytes)
+
+
+def test_without_an_engine_an_action_fails_and_says_so(tmp_path: Path) -> None:
+    """R-S04: asked by hand before the engine is up."""
+    running = Running(tmp_path)
+    running.runner.start()
+    (record,) = running.done(evict(MIB))
+    running.runner.stop()
+    assert (ActionStatus.FAILED, "no engine was seen yet") == (record.status, record.error)
+
+
+def test_every_kind_reaches_the_engine_under_its_own_name(running: Running, engine: FakeEngine) -> None:
+    """R-S05, known bug 4: no kind is without an executor."""
+    running.done(*(Order(kind, PLAN, 0, 0, "a test") for kind in ActionKind))
+    assert [kind.value for kind in ActionKind if kind is not ActionKind.RESIZE] == [
+        request["means"] for request in engine.requests(FREE_PATH)
+    ]
+    assert [plan_hash(PLAN)] == [request["planHash"] for request in engine.requests(BUDGETS_PATH)]
+
+
+def test_in_observe_mode_only_budgets_are_told(running: Running, engine: FakeEngine) -> None:
+    """R-P12: the others are recorded as Observed; budgets say that they are not live."""
+    records = running.done(*(Order(kind, OBSERVED, MIB, 0, "a test") for kind in ActionKind))
+    observed = {record.kind for record in records if record.status is ActionStatus.OBSERVED}
+    assert set(ActionKind) - {ActionKind.RESIZE} == observed
+    assert ([], [False]) == (
+        engine.requests(FREE_PATH),
+        [request["live"] for request in engine.requests(BUDGETS_PATH)],
+    )
+
+
+def test_the_queue_is_bounded(tmp_path: Path) -> None:
+    """R-S04, fault 43: the 65th that waits is refused, and leaves no record."""
+    running = Running(tmp_path)  # not started: all wait
+    for _ in range(WAITING):
+        running.runner.submit(evict(MIB))
+    with pytest.raises(QueueFull, match="64 actions wait already"):
+        running.runner.submit(evict(MIB))
+    assert WAITING == len(running.runner.records())
+
+
+def test_records_are_kept_to_a_bound_with_the_newest(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-S04, known bug 11: the oldest gives way; what is forgotten is not found."""
+    monkeypatch.setattr(actions, "KEPT_RECORDS", 3)
+    running.done(*(Order(ActionKind.TRIM, OBSERVED, 0, 0, "a test") for _ in range(5)))
+    assert [3, 4, 5] == [record.id for record in running.runner.records()]
+    found = running.runner.record(5)
+    assert (None, ActionStatus.OBSERVED) == (running.runner.record(2), found.status if found else None)
+
+
+def test_a_defect_in_one_action_does_not_end_the_thread(
+    running: Running, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-S04: the thread that gives memory back survives whatever one action meets."""
+    engine.hold_managed(10 * MIB)
+
+    def broken(*_arguments: object) -> ActionStatus:
+        raise ZeroDivisionError("x" * 1000)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(actions, "judge", broken)
+        (record,) = running.done(evict(MIB))
+    assert (ActionStatus.FAILED, KEPT_ERROR_CHARACTERS) == (record.status, len(record.error or ""))
+    assert ActionStatus.EFFECTIVE == running.done(evict(5 * MIB))[0].status
+
+
+def test_stop_leaves_what_waits_and_ends_in_time(running: Running, engine: FakeEngine) -> None:
+    """R-S12: SIGTERM does not wait for sixty evictions."""
+    engine.set_mode(FREE_PATH, "hangs")
+    for _ in range(10):
+        running.runner.submit(evict(MIB))
+    eventually(lambda: len(engine.requests(FREE_PATH)) == 1, "the first is in work")
+    started = time.monotonic()
+    running.runner.stop()
+    assert time.monotonic() - started < actions.STOP_SECONDS
+    assert 9 == sum(record.status is ActionStatus.QUEUED for record in running.runner.records())

@@ -1,0 +1,110 @@
+"""Metrics are the loop's snapshots: what is absent is no series, and there are never more than 500 (R-S10)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from membudget_contract.control_api import FREE_PATH
+from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus
+from membudget_sidecar.collector import SidecarCollector
+from sidecar.fake_engine import FakeEngine
+from sidecar.hand_driven import HandDriven, policy_text
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def registry(sidecar: HandDriven) -> CollectorRegistry:
+    """With the one collector."""
+    made = CollectorRegistry()
+    made.register(SidecarCollector(sidecar.loop))
+    return made
+
+
+def series(registry: CollectorRegistry) -> list[str]:
+    """All lines with a figure."""
+    lines = generate_latest(registry).decode().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def test_without_an_engine_there_are_no_figures_of_one(sidecar: HandDriven, registry: CollectorRegistry) -> None:
+    """Guarantee 4, known bug 7: absent is no series; that it is absent is counted."""
+    sidecar.tick()
+    names = {line.partition("{")[0].partition(" ")[0] for line in series(registry)}
+    unknown = {
+        "membudget_signal_bytes",
+        "membudget_limit_bytes",
+        "membudget_engine_process_resident_bytes",
+        "membudget_room_bytes",
+        "membudget_component_owned_bytes",
+    }
+    assert set() == unknown & names
+    assert 0 == registry.get_sample_value("membudget_engine_up")
+    assert 1 == registry.get_sample_value("membudget_reading_errors_total", {"reading": "signal"})
+
+
+def test_figures_are_those_of_the_last_look(
+    sidecar: HandDriven, registry: CollectorRegistry, engine: FakeEngine
+) -> None:
+    """R-S10: signal with its kind, budget, components, level."""
+    engine.hold_managed(5 * MIB)
+    sidecar.write_policy(policy_text())
+    sidecar.tick()
+    assert sidecar.loop.watch.used.bytes == registry.get_sample_value(
+        "membudget_signal_bytes", {"signal": "ResidentSetSize"}
+    )
+    assert 100 * MIB == registry.get_sample_value("membudget_budget_bytes")
+    assert 5 * MIB == registry.get_sample_value("membudget_component_owned_bytes", {"component": "semanticCache"})
+    assert registry.get_sample_value("membudget_component_mapped_bytes", {"component": "semanticCache"}) is None
+    assert (0, 1, 1) == (
+        registry.get_sample_value("membudget_ladder_level"),
+        registry.get_sample_value("membudget_enforcing"),
+        registry.get_sample_value("membudget_engine_up"),
+    )
+
+
+def test_actions_are_counted_by_how_they_ended_with_the_bytes_as_read(
+    sidecar: HandDriven, registry: CollectorRegistry, engine: FakeEngine
+) -> None:
+    """R-S10, known bug 3: freed bytes are the signal's fall, so a mere claim adds next to nothing."""
+    sidecar.write_policy(policy_text(thresholds={"collect": {"percent": 100}}))
+    sidecar.tick()
+    sidecar.settle()
+    engine.set_mode(FREE_PATH, "claims")
+    engine.fill_to(85 * MIB)
+    sidecar.tick(10)
+    sidecar.settle()
+    assert 1 == registry.get_sample_value("membudget_actions_total", {"kind": "Evict", "status": "Ineffective"})
+    freed = registry.get_sample_value("membudget_action_freed_bytes_total", {"kind": "Evict"})
+    assert freed == pytest.approx(0, abs=2 * MIB)
+    assert 1 == registry.get_sample_value("membudget_ladder_level")
+
+
+def test_whatever_the_engine_and_the_policy_name_there_are_at_most_500_series(
+    sidecar: HandDriven, registry: CollectorRegistry, engine: FakeEngine
+) -> None:
+    """R-S10, fault 115: two thousand components, all kinds of actions in all their endings."""
+    engine.set_components(2000)
+    document = json.loads(policy_text())
+    document["spec"]["budget"]["components"] = {f"part{number}": "1Ki" for number in range(2000)}
+    sidecar.write_policy(json.dumps(document))
+    sidecar.tick()
+    for kind in ActionKind:
+        for status in ActionStatus:
+            record = ActionRecord(id=1, kind=kind, cause="", status=status, plan_hash="", asked_bytes=0, queued_at=0)
+            sidecar.loop.tally.count_action(record)
+    lines = series(registry)
+    assert 100 < len(lines) <= 500
+    assert any("semanticCache" in line for line in lines)
+
+
+def test_names_and_units_follow_prometheus(registry: CollectorRegistry) -> None:
+    """R-S10: a prefix of our own, base units, `_total` on counters and only there."""
+    for family in registry.collect():
+        assert family.name.startswith("membudget_")
+        assert family.documentation.endswith(".")
+        totals = {sample.name.endswith("_total") for sample in family.samples}
+        assert totals <= {family.type == "counter"}

@@ -1,0 +1,207 @@
+"""The sidecar as a process: what a person starts, signals, kills and starts again (R-S12, fault 40)."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from membudget_contract.control_api import BUDGETS_PATH
+from sidecar.fake_engine import FakeEngine, eventually
+from sidecar.hand_driven import policy_text
+
+MIB = 1 << 20
+
+
+class Started:
+    """One sidecar process in a folder, with its output."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self.policy = folder / "policy.yaml"
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
+        argv = ["--run", str(folder), "--state", str(folder / "state"), "--port", str(self.port), *arguments]
+        self._log = folder / f"sidecar-{self.port}.log"
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "membudget_sidecar", *argv], stderr=log)
+
+    def log(self) -> str:
+        """All it wrote so far."""
+        return self._log.read_text()
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """One request on the Unix socket."""
+        connection = http.client.HTTPConnection("sidecar", timeout=5)
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.sock.connect(str(self.folder / "sidecar.sock"))
+            connection.request(method, path, None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
+    def status(self) -> dict[str, Any]:
+        """Its status; empty while it does not answer yet."""
+        try:
+            return self.ask("GET", "/v1/status")[1]
+        except OSError:
+            return {}
+
+    def until(self, **expected: object) -> None:
+        """Poll the status until it says so."""
+        eventually(lambda: expected.items() <= self.status().items(), f"the status says {expected}")
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Exit code and all it wrote, after that signal."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=10), self.log()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With a policy of 100Mi in it."""
+    (tmp_path / "policy.yaml").write_text(policy_text())
+    return tmp_path
+
+
+@pytest.fixture
+def started(folder: Path) -> Generator[Started]:
+    """A sidecar that follows the policy file."""
+    made = Started(folder, "--policy", str(folder / "policy.yaml"))
+    yield made
+    if made.process.poll() is None:
+        made.end(signal.SIGKILL)
+
+
+def test_it_starts_before_the_engine_and_takes_the_policy_to_it(started: Started) -> None:
+    """R-S12: waiting, then connected, then the engine holds the plan of the file, and that of its next edit."""
+    started.until(engine="WaitingForEngine", policy="by-hand", budgetBytes=100 * MIB)
+    engine = FakeEngine(started.folder).start()
+    try:
+        started.until(engine="Connected", enginePid=engine.pid)
+        eventually(lambda: len(engine.requests(BUDGETS_PATH)) == 1, "the plan is held")
+        started.policy.write_text(policy_text("90Mi"))
+        started.until(budgetBytes=90 * MIB)
+        eventually(lambda: engine.requests(BUDGETS_PATH)[-1]["totalBytes"] == 90 * MIB, "the new plan is held")
+    finally:
+        engine.kill()
+
+
+def test_sighup_reads_a_policy_that_did_not_change(started: Started) -> None:
+    """R-S12: as an operator expects of any daemon."""
+    started.until(policy="by-hand")
+    for times in (2, 3):
+        started.process.send_signal(signal.SIGHUP)
+        eventually(lambda times=times: started.log().count("took ") == times, "the policy is read again")
+
+
+def test_sigterm_exits_0_and_takes_the_socket_along(started: Started) -> None:
+    """R-S12: and writes no traceback."""
+    started.until(engine="WaitingForEngine")
+    code, errors = started.end()
+    assert (0, False, False) == (code, (started.folder / "sidecar.sock").exists(), "Traceback" in errors)
+
+
+def test_sigterm_beside_a_frozen_engine_exits_0_in_time(started: Started) -> None:
+    """Fault 43: an action under way does not hold the sidecar."""
+    engine = FakeEngine(started.folder).start()
+    try:
+        started.until(engine="Connected")
+        with engine.frozen():
+            started.ask("POST", "/v1/actions", {"kind": "Trim"})
+            code, errors = started.end()
+        assert (0, False) == (code, "Traceback" in errors)
+    finally:
+        engine.kill()
+
+
+def test_the_socket_is_for_its_own_user_and_group(started: Started) -> None:
+    """R-S09: 0660."""
+    started.until(engine="WaitingForEngine")
+    assert 0o660 == stat.S_IMODE((started.folder / "sidecar.sock").stat().st_mode)
+
+
+def test_the_network_side_has_metrics_and_nothing_that_writes(started: Started) -> None:
+    """R-S10: over the real port."""
+    started.until(engine="WaitingForEngine")
+    answers: list[tuple[int, bytes]] = []
+    for method, path in (("GET", "/metrics"), ("GET", "/readyz"), ("POST", "/v1/actions")):
+        connection = http.client.HTTPConnection("127.0.0.1", started.port, timeout=5)
+        connection.request(method, path)
+        response = connection.getresponse()
+        answers.append((response.status, response.read()))
+        connection.close()
+    assert [200, 200, 404] == [code for code, _ in answers]
+    assert b"membudget_budget_bytes 1.048576e+08" in answers[0][1]
+
+
+def test_killed_and_started_again_it_goes_on_with_its_last_plan(started: Started) -> None:
+    """Fault 40, guarantee 5: also with the policy file gone, and over the socket file that was left behind."""
+    started.until(budgetBytes=100 * MIB)
+    started.end(signal.SIGKILL)
+    assert (started.folder / "sidecar.sock").exists()
+    started.policy.unlink()
+    again = Started(started.folder, "--policy", str(started.policy))
+    try:
+        again.until(budgetBytes=100 * MIB, policy="by-hand")
+        eventually(lambda: "cannot be read" in (again.status()["policyProblem"] or ""), "the reason is said")
+    finally:
+        again.end()
+
+
+def refused(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code and message of a sidecar that cannot start."""
+    started = Started(folder, *arguments)
+    return started.process.wait(timeout=10), started.log()
+
+
+def test_a_port_in_use_is_one_clear_line(folder: Path) -> None:
+    """R-S12: exit code 1, the address, and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, errors = refused(folder, "--port", str(port))
+    assert (1, 1) == (code, errors.count("\n"))
+    assert errors.startswith(f"membudget-sidecar: cannot listen on 127.0.0.1:{port}: Address already in use")
+    assert errors.endswith("choose another with --host and --port\n")
+
+
+def test_a_second_sidecar_for_the_same_engine_is_refused(started: Started) -> None:
+    """Design, ladder: two would order against each other; the first keeps its socket."""
+    started.until(engine="WaitingForEngine")
+    code, errors = refused(started.folder)
+    assert (1, 1) == (code, errors.count("\n"))
+    assert f"another sidecar serves {started.folder}/sidecar.sock" in errors
+    started.until(engine="WaitingForEngine")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("MEMBUDGET_TOTAL", "a lot"), ("MEMBUDGET_SAMPLING_INTERVAL_SECONDS", "0")]
+)
+def test_an_environment_that_cannot_be_read_is_one_clear_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """R-P05: exit code 1 and the variable's name."""
+    monkeypatch.setenv(variable, value)
+    code, errors = refused(folder)
+    assert (1, 1) == (code, errors.count("\n"))
+    assert errors.startswith(f"membudget-sidecar: {variable}: ")
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(folder: Path) -> None:
+    """R-S12: exit code 1 and the path."""
+    (folder / "state").write_text("a file where the folder should be")
+    code, errors = refused(folder)
+    assert (1, 1) == (code, errors.count("\n"))
+    assert os.fspath(folder / "state") in errors
