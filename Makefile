@@ -40,6 +40,9 @@ torture: install  ## The bursts of the usual run, 200 times.
 bench: install  ## Side-by-side measurements; prints ratios.
 	for script in give_back cache_operations mapped_index footprint; do $(RUN)/python benches/$$script.py; done
 
+crd: install  ## Renew the CustomResourceDefinition that the chart ships.
+	$(RUN)/python charts/membudget/render_crd.py
+
 lock: $(UV)  ## Renew requirements.lock from the members' pyproject.toml files.
 	$(UV) lock --quiet
 	$(UV) export --quiet --frozen --all-packages --all-groups --no-emit-workspace --no-header --no-annotate \
@@ -63,4 +66,4 @@ $(VENV)/.installed: requirements.lock $(MEMBERS:%=%/pyproject.toml) | $(UV)
 clean:  ## Remove what the targets made here.
 	rm -rf $(VENV) .tools dist .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test lint format soak torture bench lock install clean
+.PHONY: help demo test lint format soak torture bench crd lock install clean

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membudget_contract.errors import PolicyInvalid
-from membudget_contract.policy import API_VERSION, KIND, PolicyPart, PolicySpec, parse_policy
+from membudget_contract.policy import API_VERSION, KIND, PolicySpec, parse_policy
+from membudget_contract.policy_part import PolicyPart
 from membudget_contract.quantities import Amount
 
 Document = dict[str, object]
@@ -46,6 +47,18 @@ def rung(name: str, percent: int, release: int) -> list[Field]:
 
 FIELDS = [
     Field("selector.matchLabels", {"app": "retriever"}, {"app": "a", "tier": 1}, "selector.matchLabels.tier"),
+    Field("selector.matchLabels", {"example.com/tier": ""}, {"app": "a", "-x": "a"}, "selector.matchLabels.-x"),
+    Field("selector.matchLabels", {"a": "x" * 63}, {"a": "x" * 64}, "selector.matchLabels.a"),
+    Field(
+        "selector.matchExpressions",
+        [{"key": "tier", "operator": "In", "values": ["a", "b"]}, {"key": "app", "operator": "Exists", "values": []}],
+        [{"key": "tier", "operator": "In", "values": ["a"]}, {"key": "app"}],
+        "selector.matchExpressions[1].operator",
+    ),
+    Field("selector.matchExpressions[0].key", "example.com/tier", "example.com/"),
+    Field("selector.matchExpressions[0].operator", "DoesNotExist", "Equals"),
+    Field("selector.matchExpressions[0].values", [], ["a", "-a"], "selector.matchExpressions[0].values[1]"),
+    Field("precedence", -1000, 1001),
     Field("mode", "Observe", "observe"),
     Field("profile", "Staging", "Test"),
     Field("budget.total", "75%", "75 %"),
@@ -71,18 +84,30 @@ FIELDS = [
 OBJECTS = [
     *("selector", "budget", "thresholds", "eviction", "caches", "spill", "sampling", "gc"),
     *("thresholds.collect", "thresholds.soft", "thresholds.hard", "thresholds.emergency", "collections[0]"),
+    "selector.matchExpressions[0]",
 ]
 """The paths that hold objects with fields of their own."""
+
+NEEDED: dict[str, Document] = {
+    "collections[0]": {"name": "a"},
+    "matchExpressions[0]": {"key": "tier", "operator": "Exists"},
+}
+"""What an item of a list must have, whichever of its fields is looked at."""
 
 WRONG_KINDS = [5, 7.5, True, "text", ["list"], {"key": "value"}]
 
 
 def spec_with(path: str, value: object) -> Document:
-    """A spec of one field; a collection gets the name that it needs."""
+    """A spec of one field; what stands in a list gets the fields that it needs."""
     name, _, rest = path.partition(".")
-    if name == "collections[0]":
-        return {"collections": [{"name": "a", rest: value}]}
+    if name.endswith("[0]"):
+        return {name.removesuffix("[0]"): [NEEDED[name] | {rest: value}]}
     return {name: spec_with(rest, value) if rest else value}
+
+
+def selecting(key: str, operator: str, *values: str) -> Document:
+    """A spec with one requirement on labels."""
+    return {"selector": {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}}
 
 
 def refused_field(given_document: Document) -> str | None:
@@ -117,8 +142,13 @@ def paths(part: PolicyPart, prefix: str = "") -> Iterator[str]:
 
 def test_every_field_of_a_policy_stands_in_the_table() -> None:
     """R-P05: a field without one accepted and one refused value would be untested."""
-    policy = parse_policy(document({"collections": [{"name": "a"}]}))
-    fields = {*paths(policy.spec), *paths(policy.spec.collections[0], "collections[0].")}
+    selector = {"matchExpressions": [NEEDED["matchExpressions[0]"]]}
+    spec = parse_policy(document({"collections": [{"name": "a"}], "selector": selector})).spec
+    fields = {
+        *paths(spec),
+        *paths(spec.collections[0], "collections[0]."),
+        *paths(spec.selector.match_expressions[0], "selector.matchExpressions[0]."),
+    }
     assert {field.path for field in FIELDS} == fields
 
 
@@ -208,11 +238,39 @@ def test_a_collection_that_stands_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("operator", "values"), [("In", ()), ("NotIn", ()), ("Exists", ("a",)), ("DoesNotExist", ("a", "b"))]
+)
+def test_an_operator_that_does_not_fit_its_values_is_refused(operator: str, values: tuple[str, ...]) -> None:
+    """R-P01: as Kubernetes refuses it; read otherwise it would select other pods than the author meant."""
+    assert refused_field(document(selecting("app", operator, *values))) == "spec.selector.matchExpressions[0].values"
+
+
+@pytest.mark.parametrize(
+    ("path", "one_too_many"),
+    [
+        ("selector.matchLabels", {f"a{n}": "b" for n in range(33)}),
+        ("selector.matchExpressions", [{"key": "a", "operator": "Exists"}] * 33),
+        ("selector.matchExpressions[0].values", ["a"] * 65),
+        ("budget.components", {f"a{n}": "1%" for n in range(33)}),
+        ("collections", [{"name": f"a{n}"} for n in range(257)]),
+        ("eviction.excludeCollections", ["a"] * 257),
+    ],
+)
+def test_what_may_be_long_is_bounded(path: str, one_too_many: object) -> None:
+    """R-P01: the API server bounds the cost of its rules by these figures, and an order holds 256 kB."""
+    assert refused_field(document(spec_with(path, one_too_many))) == f"spec.{path}"
+
+
+@pytest.mark.parametrize(
     ("spec", "field"),
     [
         ({"collections": [{"name": "a\n"}]}, "collections[0].name"),
         ({"budget": {"components": {"index\n": "1Mi"}}}, "budget.components.index"),
         ({"eviction": {"excludeCollections": ["a", "b\n"]}}, "eviction.excludeCollections[1]"),
+        ({"selector": {"matchLabels": {"app\n": "a"}}}, "selector.matchLabels.app"),
+        ({"selector": {"matchLabels": {"app": "a\n"}}}, "selector.matchLabels.app"),
+        (selecting("app\n", "Exists"), "selector.matchExpressions[0].key"),
+        (selecting("app", "In", "a", "b\n"), "selector.matchExpressions[0].values[1]"),
     ],
 )
 def test_a_name_does_not_end_in_a_newline(spec: Document, field: str) -> None:

@@ -47,7 +47,7 @@ def _value(registry: CollectorRegistry, metric: Metric, labels: dict[str, str]) 
 
 
 def test_every_family_has_its_name_help_and_labels_from_the_table(engine: EngineProcess) -> None:
-    """R-T04: dashboards and rules are written against these names."""
+    """R-S10: dashboards and rules are written against these names."""
     text = engine.ask("GET", "/metrics").body.decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
 

@@ -1,9 +1,12 @@
 """The MemoryPolicy as a person writes it.
 
 Covers: the types of `spec`, strict parsing, and errors that name the field. A field left out is `None`: the
-profile speaks for it (`compile`). Does not cover defaults (`profiles`), bytes (`resolve`) or reading files.
+profile speaks for it (`compile`). Does not cover defaults (`profiles`), bytes (`resolve`), reading files, or what
+a selector selects (`selector`).
 
-The same types make the custom resource definition; every field is implemented, none is reserved.
+The same types make the custom resource definition (`crd`): descriptions and examples are what `kubectl explain`
+shows, and `allowed` words the API server's refusal of a text that does not match its pattern. Every field is
+implemented, none is reserved.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ import msgspec
 from msgspec import Meta
 
 from membudget_contract.errors import PolicyInvalid, QuantityInvalid
+from membudget_contract.policy_part import PolicyPart
 from membudget_contract.quantities import Amount
+from membudget_contract.selector import LabelSelector, MatchLabels, check_selector, label_texts
 
 API_VERSION = "membudget.dev/v1alpha1"
 KIND = "MemoryPolicy"
@@ -78,119 +83,282 @@ EVICTABLE = (Priority.LOW, Priority.MEDIUM, Priority.HIGH)
 DEFAULT_COLLECTION = "default"
 """Where bytes belong that no collection claims; class Medium unless a policy says otherwise."""
 
-Percent = Annotated[int, Meta(ge=1, le=100, description="A whole percent.")]
-Seconds = Annotated[int, Meta(ge=0, le=86_400, description="Whole seconds, at most a day.")]
-ComponentName = Annotated[str, Meta(pattern=r"^[a-z][A-Za-z0-9]{0,39}$")]
-CollectionName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
-
-
-class PolicyPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """Base of every part of a policy: immutable, strict, camelCase on paper."""
+Percent = Annotated[int, Meta(ge=1, le=100)]
+Seconds = Annotated[int, Meta(ge=0, le=86_400)]
+GcThreshold = Annotated[int, Meta(ge=1, le=1_000_000)]
+ComponentName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z][A-Za-z0-9]{0,39}$",
+        max_length=40,
+        extra={"allowed": "a lower-case letter, then letters and digits, at most 40 in all, like semanticCache"},
+    ),
+]
+CollectionName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        max_length=63,
+        extra={
+            "allowed": "a letter or digit, then letters, digits, '.', '_' and '-', at most 63 in all, like core-api"
+        },
+    ),
+]
+Components = Annotated[dict[ComponentName, Amount], Meta(max_length=32)]
 
 
 class BudgetPolicy(PolicyPart, frozen=True, kw_only=True):
     """How much memory, counted how, split into what."""
 
     total: Annotated[
-        Amount | None, Meta(description="Bytes (150Mi) or percent (75%) of the container's live limit.")
+        Amount | None,
+        Meta(
+            description="The memory that the engine may use in all: bytes, or a percent of its container's memory "
+            "limit as it stands at the moment, so that a resized limit is followed without a restart.",
+            examples=["150Mi", "75%"],
+        ),
     ] = None
-    signal: Annotated[Signal | None, Meta(description="The figure held against the budget.")] = None
+    signal: Annotated[
+        Signal | None,
+        Meta(
+            description="The figure held against the budget. Unreclaimable: what the kernel cannot take back, which is "
+            "what an OOM kill is about. ResidentSetSize: what top shows, mapped files included. WorkingSet: what the "
+            "kubelet evicts on.",
+            examples=["WorkingSet"],
+        ),
+    ] = None
     components: Annotated[
-        dict[ComponentName, Amount] | None,
-        Meta(description="Ceilings by component, as bytes or percent of the total; the rest shares what is left."),
+        Components | None,
+        Meta(
+            description="Ceilings by component, each in bytes or in percent of the total. Components left out share "
+            "what remains as the profile splits it. Built in are index, semanticCache, historyCache, embeddingBuffer "
+            "and working (all that no other component owns; measured, not enforced); an engine may register more. "
+            "Together they must fit into the total.",
+            examples=[{"index": "40Mi", "semanticCache": "30%"}],
+        ),
     ] = None
 
 
 class CollectPolicy(PolicyPart, frozen=True, kw_only=True):
     """When the garbage collector is asked to run; no rung of the ladder."""
 
-    percent: Percent | None = None
-    cooldown_seconds: Seconds | None = None
+    percent: Annotated[
+        Percent | None,
+        Meta(
+            description="Python's garbage collector runs when use rises above this percent of the budget.",
+            examples=[70],
+        ),
+    ] = None
+    cooldown_seconds: Annotated[
+        Seconds | None, Meta(description="Seconds from one such run to the next, at least.", examples=[120])
+    ] = None
 
 
 class RungPolicy(PolicyPart, frozen=True, kw_only=True):
     """One rung of the ladder; percents are of the budget."""
 
-    percent: Percent | None = None
-    release_percent: Percent | None = None
-    action: RungAction | None = None
-    free_percent: Percent | None = None
-    cooldown_seconds: Seconds | None = None
+    percent: Annotated[
+        Percent | None,
+        Meta(
+            description="The rung is entered when use reaches this percent of the budget. "
+            "Entries rise from soft to hard to emergency.",
+        ),
+    ] = None
+    release_percent: Annotated[
+        Percent | None,
+        Meta(
+            description="The rung is left when use falls below this percent of the budget. It lies below the entry, "
+            "or the ladder would swing.",
+        ),
+    ] = None
+    action: Annotated[
+        RungAction | None,
+        Meta(
+            description="What is done on this rung. Cleanup: drop what has expired and what can be paged back in. "
+            "Spill: move cached values to disk, to be loaded back on use. Evict: forget cached values, lowest "
+            "priority first.",
+            examples=["Spill"],
+        ),
+    ] = None
+    free_percent: Annotated[
+        Percent | None,
+        Meta(description="What one action frees at least, in percent of the budget.", examples=[10]),
+    ] = None
+    cooldown_seconds: Annotated[
+        Seconds | None,
+        Meta(
+            description="Seconds from one action of this rung to its next, at least; 0 waits for none.", examples=[30]
+        ),
+    ] = None
 
 
 class ThresholdsPolicy(PolicyPart, frozen=True, kw_only=True):
     """The ladder."""
 
-    collect: CollectPolicy = CollectPolicy()
-    soft: RungPolicy = RungPolicy()
-    hard: RungPolicy = RungPolicy()
-    emergency: RungPolicy = RungPolicy()
+    collect: Annotated[
+        CollectPolicy,
+        Meta(description="When Python's garbage collector is asked to run. It is no rung and changes no level."),
+    ] = CollectPolicy()
+    soft: Annotated[
+        RungPolicy,
+        Meta(
+            description="The first rung: what can go at no cost goes.",
+            examples=[{"percent": 75, "releasePercent": 70}],
+        ),
+    ] = RungPolicy()
+    hard: Annotated[
+        RungPolicy,
+        Meta(
+            description="The second rung: the budget is nearly used up.",
+            examples=[{"percent": 90, "releasePercent": 84}],
+        ),
+    ] = RungPolicy()
+    emergency: Annotated[
+        RungPolicy,
+        Meta(
+            description="The last rung: the budget is about to be exceeded.",
+            examples=[{"percent": 97, "releasePercent": 93}],
+        ),
+    ] = RungPolicy()
 
 
 class CollectionPolicy(PolicyPart, frozen=True, kw_only=True):
     """What is asked for one collection."""
 
-    name: CollectionName
-    priority: Priority | None = None
+    name: Annotated[
+        CollectionName,
+        Meta(
+            description="The collection as the engine knows it; default is what belongs to no collection.",
+            examples=["core-api"],
+        ),
+    ]
+    priority: Annotated[
+        Priority | None,
+        Meta(
+            description="Who gives memory back first: Low before Medium before High. Critical is never evicted.",
+            examples=["High"],
+        ),
+    ] = None
 
 
 class EvictionPolicy(PolicyPart, frozen=True, kw_only=True):
     """What eviction leaves alone."""
 
-    exclude_collections: tuple[CollectionName, ...] | None = None
+    exclude_collections: Annotated[
+        Annotated[tuple[CollectionName, ...], Meta(max_length=256)] | None,
+        Meta(description="Collections that are never evicted, whatever their priority.", examples=[["pinned"]]),
+    ] = None
 
 
 class CachesPolicy(PolicyPart, frozen=True, kw_only=True):
     """How caches hold their values."""
 
-    compression: Annotated[bool | None, Meta(description="Compress values where it saves over 20 %.")] = None
+    compression: Annotated[
+        bool | None,
+        Meta(
+            description="Whether caches compress a value where that saves more than 20 % of it: less memory, "
+            "more CPU time.",
+            examples=[False],
+        ),
+    ] = None
 
 
 class SpillPolicy(PolicyPart, frozen=True, kw_only=True):
     """The bound of the spill folder."""
 
-    max_size: Annotated[Amount | None, Meta(description="Bytes on disk, like 1000Mi.")] = None
+    max_size: Annotated[
+        Amount | None,
+        Meta(
+            description="Bytes that spilled values may take on disk. A percent is refused: a folder has no budget.",
+            examples=["2Gi"],
+        ),
+    ] = None
 
 
 class SamplingPolicy(PolicyPart, frozen=True, kw_only=True):
     """How often the sidecar looks while there is room."""
 
-    interval_seconds: Annotated[int, Meta(ge=1, le=300)] | None = None
+    interval_seconds: Annotated[
+        Annotated[int, Meta(ge=1, le=300)] | None,
+        Meta(
+            description="Seconds between two readings of memory while there is room; near a threshold the sidecar "
+            "reads faster by itself.",
+            examples=[5],
+        ),
+    ] = None
 
 
 class GcPolicy(PolicyPart, frozen=True, kw_only=True):
     """Thresholds of the garbage collector, as for `gc.set_threshold`."""
 
-    thresholds: (
-        tuple[
-            Annotated[int, Meta(ge=1, le=1_000_000)],
-            Annotated[int, Meta(ge=1, le=1_000_000)],
-            Annotated[int, Meta(ge=1, le=1_000_000)],
-        ]
-        | None
-    ) = None
-
-
-class LabelSelector(PolicyPart, frozen=True, kw_only=True):
-    """Which pods of the policy's namespace; not consulted for a policy read from a file."""
-
-    match_labels: dict[str, str] = {}
+    thresholds: Annotated[
+        tuple[GcThreshold, GcThreshold, GcThreshold] | None,
+        Meta(
+            description="The three thresholds of Python's garbage collector in the engine, as gc.set_threshold takes "
+            "them; higher ones run it less often.",
+            examples=[[5000, 15, 15]],
+        ),
+    ] = None
 
 
 class PolicySpec(PolicyPart, frozen=True, kw_only=True):
     """The `spec` of a MemoryPolicy."""
 
-    selector: LabelSelector = LabelSelector()
-    mode: Mode | None = None
-    profile: ProfileName = ProfileName.PRODUCTION
-    budget: BudgetPolicy = BudgetPolicy()
-    thresholds: ThresholdsPolicy = ThresholdsPolicy()
-    collections: tuple[CollectionPolicy, ...] = ()
-    eviction: EvictionPolicy = EvictionPolicy()
-    caches: CachesPolicy = CachesPolicy()
-    spill: SpillPolicy = SpillPolicy()
-    sampling: SamplingPolicy = SamplingPolicy()
-    gc: GcPolicy = GcPolicy()
+    selector: Annotated[
+        LabelSelector,
+        Meta(
+            description="Which pods of this namespace follow the policy, by their labels; they must carry the label "
+            'membudget.dev/managed: "true" as well. It must not be empty, so that no pod is selected by mistake. '
+            "A policy that is read from a file needs none."
+        ),
+    ] = LabelSelector()
+    precedence: Annotated[
+        int,
+        Meta(
+            ge=-1000,
+            le=1000,
+            description="Between policies that select the same pod the higher precedence wins; then the older policy, "
+            "then the name that is first in the alphabet. The other one says so in its conditions.",
+            examples=[10],
+        ),
+    ] = 0
+    mode: Annotated[
+        Mode | None,
+        Meta(
+            description="Enforce: what is decided is done. Observe: memory is measured and decisions are made, but "
+            "nothing is done; what would have been done is exported as metrics.",
+            examples=["Observe"],
+        ),
+    ] = None
+    profile: Annotated[
+        ProfileName,
+        Meta(
+            description="The built-in base that this policy refines: what is left out here is as the profile has it.",
+            examples=["Staging"],
+        ),
+    ] = ProfileName.PRODUCTION
+    budget: Annotated[
+        BudgetPolicy, Meta(description="How much memory the engine may use, how it is counted, and its split.")
+    ] = BudgetPolicy()
+    thresholds: Annotated[
+        ThresholdsPolicy,
+        Meta(description="The ladder: from which use of the budget on what is done. Percents are of the budget."),
+    ] = ThresholdsPolicy()
+    collections: Annotated[
+        tuple[CollectionPolicy, ...],
+        Meta(
+            max_length=256,
+            description="What holds for single collections, each named once.",
+            examples=[[{"name": "core-api", "priority": "High"}]],
+        ),
+    ] = ()
+    eviction: Annotated[EvictionPolicy, Meta(description="What eviction leaves alone.")] = EvictionPolicy()
+    caches: Annotated[CachesPolicy, Meta(description="How caches hold their values.")] = CachesPolicy()
+    spill: Annotated[SpillPolicy, Meta(description="The folder that takes what Spill moves out of memory.")] = (
+        SpillPolicy()
+    )
+    sampling: Annotated[SamplingPolicy, Meta(description="How often memory is read.")] = SamplingPolicy()
+    gc: Annotated[GcPolicy, Meta(description="Python's garbage collector in the engine.")] = GcPolicy()
 
 
 class MemoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,6 +402,7 @@ def parse_policy(document: Mapping[str, object]) -> MemoryPolicy:
     if (parsed.api_version, parsed.kind) != (API_VERSION, KIND):
         raise PolicyInvalid("kind", f"must be {KIND} of {API_VERSION}, not {parsed.kind} of {parsed.api_version}")
     _check_names(parsed.spec)
+    check_selector(parsed.spec.selector)
     _check_collections(parsed.spec.collections)
     return MemoryPolicy(name=parsed.metadata.name, namespace=parsed.metadata.namespace, spec=parsed.spec)
 
@@ -246,6 +415,7 @@ def _check_names(spec: PolicySpec) -> None:
 
 
 def _names(spec: PolicySpec) -> Iterator[tuple[str, str]]:
+    yield from label_texts(spec.selector)
     yield from ((f"spec.collections[{at}].name", given.name) for at, given in enumerate(spec.collections))
     yield from ((f"spec.budget.components.{name.rstrip()}", name) for name in spec.budget.components or {})
     excluded = spec.eviction.exclude_collections or ()
@@ -269,8 +439,8 @@ def _decode(wanted: type, value: object) -> object:
 
 
 _KEYED: Final[Mapping[str, object]] = {
-    "spec.budget.components": dict[ComponentName, Amount],
-    "spec.selector.matchLabels": dict[str, str],
+    "spec.budget.components": Components,
+    "spec.selector.matchLabels": MatchLabels,
 }
 """Mappings whose keys the author chose; of these msgspec names no key."""
 

@@ -24,10 +24,12 @@ _BINARY = {suffix: 1024**power for power, suffix in enumerate(("Ki", "Mi", "Gi",
 _DECIMAL = {"m": Decimal("0.001"), "": Decimal(1)} | {
     suffix: Decimal(1000) ** power for power, suffix in enumerate(("k", "M", "G", "T", "P", "E"), start=1)
 }
-_QUANTITY = re.compile(
+QUANTITY_PATTERN: Final = (
     r"(?P<number>[0-9]{1,19}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})"
     r"(?P<suffix>[KMGTPE]i|[mkMGTPE]|[eE][+-]?[0-9]{1,2})?"
 )
+"""A quantity, in words that Python and the API server's RE2 read alike; narrower than Kubernetes has it."""
+_QUANTITY = re.compile(QUANTITY_PATTERN)
 _PERCENT = re.compile(r"(?P<number>[0-9]{1,3})%")
 
 
