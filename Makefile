@@ -40,6 +40,9 @@ torture: install  ## The bursts of the usual run, 200 times.
 bench: install  ## Side-by-side measurements; prints ratios.
 	for script in give_back cache_operations mapped_index footprint; do $(RUN)/python benches/$$script.py; done
 
+cluster-binaries: install  ## etcd, kube-apiserver and kubectl for the cluster tests, from Go modules; 6 minutes once.
+	$(RUN)/python tests/cluster/binaries.py
+
 crd: install  ## Renew the CustomResourceDefinition that the chart ships.
 	$(RUN)/python charts/membudget/render_crd.py
 
@@ -66,4 +69,4 @@ $(VENV)/.installed: requirements.lock $(MEMBERS:%=%/pyproject.toml) | $(UV)
 clean:  ## Remove what the targets made here.
 	rm -rf $(VENV) .tools dist .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test lint format soak torture bench crd lock install clean
+.PHONY: help demo test lint format soak torture bench cluster-binaries crd lock install clean

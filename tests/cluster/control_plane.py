@@ -1,0 +1,218 @@
+"""A real etcd and kube-apiserver for tests, in a network namespace of their own, gone with the test process.
+
+Covers start, readiness, kubectl, killing and freezing the API server, counted writes, and Pod objects. There is no
+kubelet, no scheduler and no controller-manager: nothing runs in pods, and nothing but `remove_namespace` empties a
+namespace. Neighbours: binaries.py (what is started), network_namespace.py (where), credentials.py (who may ask),
+audit_log.py (what was written), pod_objects.py (what a pod looks like).
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cluster.api_requests import ApiRefused, ApiRequests
+from cluster.audit_log import AuditLog, Write
+from cluster.binaries import find_binaries, require
+from cluster.credentials import ADMIN, Credentials, User
+from cluster.namespace_removal import remove_namespace
+from cluster.network_namespace import NetworkNamespace, network_namespace
+from cluster.pod_objects import PodObject
+
+READY_SECONDS = 60.0  # 2 to 4 s on an idle machine
+_KUBECTL_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+_HOST = "127.0.0.1"
+_PORT = 6443
+_ETCD = "http://127.0.0.1:2379"
+_ETCD_PEERS = "http://127.0.0.1:2380"
+_ADVERTISED = "10.244.255.254"  # must not be a loopback address; the last of the pod network
+_LOG_TAIL = 2000
+_PROGRAMS = {"ip": "iproute2", "nsenter": "util-linux", "setpriv": "util-linux", "openssl": "openssl"}
+
+
+class ControlPlane:
+    """One control plane; everything it writes is in `folder`, which is the caller's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._running = contextlib.ExitStack()
+        self._credentials = Credentials(folder / "credentials")
+        self._audit_log = AuditLog(folder / "audit")
+
+    def __enter__(self) -> Self:
+        _require_machine()
+        self._binaries = find_binaries()
+        with contextlib.ExitStack() as running:
+            self.network: NetworkNamespace = running.enter_context(network_namespace())
+            self._requests = ApiRequests(self.network, self._credentials, _HOST, _PORT)
+            self._credentials.write(f"https://{_HOST}:{_PORT}")
+            self._etcd = self._start("etcd", self._etcd_command())
+            running.callback(_kill, self._etcd)
+            running.callback(self.kill_api_server)
+            self.start_api_server()
+            self._running = running.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running.close()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's; of use only inside."""
+        return self.kubeconfig_for(ADMIN)
+
+    def kubeconfig_for(self, user: User) -> Path:
+        """One of `credentials.USERS`, who may do what RBAC allows."""
+        return self._credentials.kubeconfig(user)
+
+    def inside(self, argv: Sequence[str]) -> list[str]:
+        """The command that runs `argv` beside the API server; see NetworkNamespace.inside."""
+        return self.network.inside(argv)
+
+    def kubectl(
+        self, *args: str, stdin: str | None = None, check: bool = True, user: User = ADMIN
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs kubectl to its end; fails with what it wrote when `check` is set and it did not succeed."""
+        # A cache of its own: the user's is keyed by the server's address, which all control planes share.
+        options = [f"--kubeconfig={self.kubeconfig_for(user)}", f"--cache-dir={self.folder / 'kubectl-cache'}"]
+        command = self.inside([str(self._binaries.kubectl), *options, *args])
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=_KUBECTL_SECONDS, check=False
+        )
+        assert not check or done.returncode == 0, f"kubectl {' '.join(args)}: {done.stderr}"
+        return done
+
+    def apply(self, yaml_text: str) -> None:
+        """`kubectl apply -f -`."""
+        self.kubectl("apply", "-f", "-", stdin=yaml_text)
+
+    def start_api_server(self) -> None:
+        """Starts it and waits until it is ready."""
+        self._api_server = self._start("kube-apiserver", self._api_server_command())
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._is_ready():
+            ended = self._api_server.poll() is not None or self._etcd.poll() is not None
+            if ended or time.monotonic() > deadline:
+                raise TimeoutError(f"no API server within {READY_SECONDS} s: {self._log_tails()}")
+            time.sleep(_POLL_SECONDS)
+
+    def kill_api_server(self) -> None:
+        """SIGKILL, and gone when this returns."""
+        _kill(self._api_server)
+
+    def freeze_api_server(self) -> None:
+        """It stays there and answers nothing."""
+        self._api_server.send_signal(signal.SIGSTOP)
+
+    def thaw_api_server(self) -> None:
+        """It goes on where it was."""
+        self._api_server.send_signal(signal.SIGCONT)
+
+    def restore_api_server(self) -> None:
+        """For the next test, whatever the last one did to it."""
+        self.thaw_api_server()
+        if self._api_server.poll() is not None:
+            self.start_api_server()
+
+    def mark(self) -> int:
+        """Now, for `writes`."""
+        return self._audit_log.mark()
+
+    def writes(self, since: int = 0, *, events: bool = False, refused: bool = False) -> list[Write]:
+        """The requests after the mark that could change something, counted at the API server; see AuditLog.writes."""
+        return self._audit_log.writes(since, events=events, refused=refused)
+
+    def create_pod(
+        self,
+        namespace: str,
+        name: str,
+        labels: Mapping[str, str],
+        pod_ip: str,
+        annotations: Mapping[str, str] | None = None,
+        memory_limit: str | None = None,
+    ) -> str:
+        """A Pod object that is running and ready at this address, by its status; its uid."""
+        pod = PodObject(namespace, name, labels, pod_ip, annotations or {}, memory_limit)
+        created = self._requests.send_json("POST", f"/api/v1/namespaces/{namespace}/pods", pod.manifest())
+        self._requests.send("PATCH", f"/api/v1/namespaces/{namespace}/pods/{name}/status", pod.running())
+        return created["metadata"]["uid"]
+
+    def delete_pod(self, namespace: str, name: str) -> None:
+        """At once, with no grace."""
+        self._requests.send("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}?gracePeriodSeconds=0")
+
+    def create_namespace(self, name: str) -> None:
+        """An empty one."""
+        self._requests.send("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+
+    def remove_namespace(self, name: str) -> None:
+        """With all it holds, at once."""
+        remove_namespace(self._requests, name)
+
+    def process_ids(self) -> tuple[int, int]:
+        """Of etcd and of the API server."""
+        return self._etcd.pid, self._api_server.pid
+
+    def _is_ready(self) -> bool:
+        try:
+            self._requests.send("GET", "/readyz")
+        except (OSError, ApiRefused):  # OSError also while it has not written its certificate
+            return False
+        return True
+
+    def _start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(self.inside(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def _log_tails(self) -> str:
+        logs = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"{log}:\n{log.read_text(errors='replace')[-_LOG_TAIL:]}" for log in logs)
+
+    def _etcd_command(self) -> list[str]:
+        return [
+            str(self._binaries.etcd),
+            f"--data-dir={self.folder / 'etcd'}",
+            "--unsafe-no-fsync",  # it outlives kill -9 of the API server, never a crash of the machine
+            f"--listen-client-urls={_ETCD}",
+            f"--advertise-client-urls={_ETCD}",
+            f"--listen-peer-urls={_ETCD_PEERS}",
+        ]
+
+    def _api_server_command(self) -> list[str]:
+        key = self._credentials.service_account_key
+        return [
+            str(self._binaries.kube_apiserver),
+            f"--etcd-servers={_ETCD}",
+            f"--bind-address={_HOST}",
+            f"--secure-port={_PORT}",
+            f"--advertise-address={_ADVERTISED}",
+            f"--cert-dir={self._credentials.certificates}",
+            f"--token-auth-file={self._credentials.tokens}",
+            "--authorization-mode=RBAC",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-cluster-ip-range=10.245.0.0/24",
+            "--disable-admission-plugins=ServiceAccount",  # wants an object that the controller-manager makes
+            *self._audit_log.flags_for_next_start(),
+        ]
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def _require_machine() -> None:
+    require(os.geteuid() == 0, "a network namespace needs root")
+    for program, package in _PROGRAMS.items():
+        require(shutil.which(program) is not None, f"{program} is missing. On Debian: apt-get install {package}")
