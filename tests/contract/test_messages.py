@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from membudget_contract import CONTRACT_VERSION, control_api, plan, sidecar_api
+from membudget_contract import CONTRACT_VERSION, control_api, orders, plan, sidecar_api
 from membudget_contract.plan import Message
 from membudget_contract.sidecar_api import ActionRequest, ConfigureRequest
 
@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parent / "golden_messages"
 
 TYPES = {
     name: kind
-    for module in (plan, control_api, sidecar_api)
+    for module in (plan, control_api, orders, sidecar_api)
     for name, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, Message) and kind is not Message
 }

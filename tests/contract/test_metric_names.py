@@ -17,7 +17,9 @@ COUNTS_AND_STATES = {
 }
 """Gauges without a unit; a new one is added here on purpose."""
 
-COUNTED = re.compile(r"_(transitions|actions|errors|queries|hits|misses|evictions|refused|freed|cpu)(_|$)")
+COUNTED = re.compile(
+    r"_(transitions|actions|errors|queries|hits|misses|evictions|refused|freed|cpu|orders|signatures)(_|$)"
+)
 """Words that say that a figure only grows."""
 
 BOUNDED_LABELS = {"signal", "kind", "status", "component", "reading", "answer", "collection", "cache"}

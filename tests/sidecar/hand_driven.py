@@ -33,20 +33,19 @@ def policy_text(total: str = "100Mi", *, signal: str = "ResidentSetSize", **spec
 
 
 class HandDriven:
-    """One sidecar under a folder; `now` is its monotonic clock."""
+    """One sidecar under a folder; `now` is its monotonic clock. With a policy file, or following orders."""
 
-    def __init__(self, folder: Path, *, action_seconds: float = 10.0) -> None:
-        self.settings = SidecarSettings(folder, folder / "state", folder / "policy.yaml")
+    def __init__(self, folder: Path, *, action_seconds: float = 10.0, follows_orders: bool = False) -> None:
+        policy_file = None if follows_orders else folder / "policy.yaml"
+        self.settings = SidecarSettings(folder, folder / "state", policy_file)
         self.now = 1000.0
         self.link = EngineLink(self.settings)
-        self.keeper = PlanKeeper(
-            self.settings.state_folder, {}, monotonic=lambda: self.now, wall=lambda: 1e9 + self.now
-        )
-        assert self.settings.policy_file is not None
+        state_folder = None if follows_orders else self.settings.state_folder
+        self.keeper = PlanKeeper(state_folder, {}, monotonic=lambda: self.now, wall=lambda: 1e9 + self.now)
         self.loop = Loop(
             self.link,
             self.keeper,
-            PolicyFile(self.settings.policy_file),
+            PolicyFile(policy_file) if policy_file else None,
             runner=lambda ended: ActionRunner(
                 self.settings, self.link, wall=time.time, ended=ended, seconds=action_seconds
             ),

@@ -13,8 +13,9 @@ from membudget_contract.control_api import FREE_PATH
 from membudget_contract.plan import plan_hash
 from membudget_contract.sidecar_api import ActionStatus
 from membudget_sidecar.actions import WAITING
-from membudget_sidecar.api import MAX_BODY_BYTES, local_api, network_api
+from membudget_sidecar.api import MAX_BODY_BYTES, local_api
 from membudget_sidecar.collector import SidecarCollector
+from membudget_sidecar.network_api import network_api
 from sidecar.asgi import Answered, request
 from sidecar.fake_engine import FakeEngine, eventually
 from sidecar.hand_driven import HandDriven, policy_text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,6 +13,7 @@ from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatu
 from membudget_sidecar.collector import SidecarCollector
 from sidecar.fake_engine import FakeEngine
 from sidecar.hand_driven import HandDriven, policy_text
+from sidecar.signed_orders import Controller, OrderedPod, order
 
 MIB = 1 << 20
 
@@ -108,3 +110,32 @@ def test_names_and_units_follow_prometheus(registry: CollectorRegistry) -> None:
         assert family.documentation.endswith(".")
         totals = {sample.name.endswith("_total") for sample in family.samples}
         assert totals <= {family.type == "counter"}
+
+
+def test_orders_are_counted_by_their_answer_and_have_an_age(tmp_path: Path) -> None:
+    """R-S10, R-P08: none before the first one, and it goes on over a restart."""
+    controller = Controller()
+    controller.publish(tmp_path / "keys")
+    pod = OrderedPod(tmp_path)
+    registry = CollectorRegistry()
+    registry.register(SidecarCollector(pod.driven.loop, pod.gate, lambda: 5060.0))
+    before = registry.get_sample_value("membudget_order_age_seconds")
+    pod.send(controller.sign(order(2)))
+    pod.send(controller.sign(order(2)))
+    pod.send(controller.sign(order(1)))
+    pod.send(controller.ask())
+    counted = {
+        answer: registry.get_sample_value("membudget_orders_total", {"answer": answer})
+        for answer in ("Accepted", "Unchanged", "Older", "BadSignature")
+    }
+    assert dict.fromkeys(counted, 1.0) == counted
+    assert 1 == registry.get_sample_value("membudget_bad_signatures_total")
+    again = OrderedPod(tmp_path)
+    registry = CollectorRegistry()
+    registry.register(SidecarCollector(again.driven.loop, again.gate, lambda: 5090.0))
+    assert (None, 90) == (before, registry.get_sample_value("membudget_order_age_seconds"))
+
+
+def test_without_a_controller_there_are_no_series_of_orders(registry: CollectorRegistry) -> None:
+    """Guarantee 4: file mode has none to be 0."""
+    assert [] == [line for line in series(registry) if "order" in line or "signature" in line]

@@ -9,6 +9,7 @@ import pytest
 
 from membudget_contract.control_api import BUDGETS_PATH, FREE_PATH, REPORT_PATH, ROOM_PATH
 from membudget_contract.plan import plan_hash
+from membudget_contract.policy import Signal
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus, ConfigureRequest, Level
 from membudget_sidecar.actions import WAITING, Order
 from membudget_sidecar.plan_follower import RESIZE_AGAIN_SECONDS
@@ -126,12 +127,13 @@ def test_a_total_below_what_the_engine_cannot_give_back_is_refused(sidecar: Hand
     settled(sidecar, engine, 60)
     engine.set_critical(10 * MIB)
     sidecar.tick(10)
-    floor = sidecar.loop.watch.floor_bytes
-    assert floor == pytest.approx(70 * MIB, abs=2 * MIB)
+    floor = sidecar.loop.watch.floor
+    assert floor is not None
+    assert (floor.signal, floor.amount) == (Signal.RESIDENT_SET_SIZE, pytest.approx(70 * MIB, abs=2 * MIB))
     sidecar.write_policy(policy_text("65Mi"))
     sidecar.tick(1.0)
     assert 100 * MIB == sidecar.keeper.effective.total_bytes
-    assert f"ask for at least {floor} bytes" in (sidecar.keeper.problem or "")
+    assert f"ask for at least {floor.amount} bytes" in (sidecar.keeper.problem or "")
 
 
 def test_a_restarted_engine_is_given_the_plan_again(sidecar: HandDriven, engine: FakeEngine) -> None:
@@ -291,18 +293,18 @@ def test_no_action_on_an_unknown_signal(sidecar: HandDriven, engine: FakeEngine)
         sidecar.tick(1.0)
     assert before == len(sidecar.records())
     assert isinstance(sidecar.loop.watch.used.bytes, Absent)
-    assert sidecar.loop.watch.floor_bytes is None
+    assert sidecar.loop.watch.floor is None
 
 
 def test_a_stale_report_makes_no_unmanaged_bytes(sidecar: HandDriven, engine: FakeEngine) -> None:
     """Design, sources: garbage collection and floor need a report of the last three seconds; the signal does not."""
     settled(sidecar, engine, 72)
     sidecar.tick(10)
-    fresh = sidecar.loop.watch.floor_bytes
+    fresh = sidecar.loop.watch.floor
     engine.set_mode(REPORT_PATH, "garbage")
     sidecar.tick(1.0)
     assert fresh is not None
-    assert (None, None) == (sidecar.loop.watch.floor_bytes, sidecar.link.report)
+    assert (None, None) == (sidecar.loop.watch.floor, sidecar.link.report)
     assert isinstance(sidecar.loop.watch.used.bytes, int)
 
 

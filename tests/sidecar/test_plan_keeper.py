@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from membudget_contract.compile import compile_policy
 from membudget_contract.errors import BudgetBelowFloor, ContractError, LooserThanPlan, NoLimit, PolicyInvalid
 from membudget_contract.plan import Layer, Plan
-from membudget_contract.policy import parse_policy
+from membudget_contract.policy import Signal, parse_policy
 from membudget_contract.quantities import MIB
 from membudget_contract.sidecar_api import ConfigureRequest
-from membudget_sidecar.plan_keeper import KEPT_PLAN, PlanKeeper
+from membudget_sidecar.plan_keeper import KEPT_PLAN, Floor, PlanKeeper
 
 
 def plan_of(total: str, components: Mapping[str, str] | None = None) -> Plan:
@@ -23,6 +24,11 @@ def plan_of(total: str, components: Mapping[str, str] | None = None) -> Plan:
     metadata = {"name": f"asks-{total.rstrip('%')}"}
     document = {"apiVersion": "membudget.dev/v1alpha1", "kind": "MemoryPolicy", "metadata": metadata}
     return compile_policy(parse_policy({**document, "spec": {"budget": budget}}))
+
+
+def floor(mebibytes: int) -> Floor:
+    """Under the signal of those plans."""
+    return Floor(Signal.UNRECLAIMABLE, mebibytes * MIB)
 
 
 class Kept:
@@ -150,13 +156,23 @@ def test_a_total_below_the_floor_is_refused_with_the_figure_and_taken_when_it_fi
     """Design, MemoryPolicy: what cannot be given back must fit; a burst that ends must not need a second apply."""
     kept = Kept(tmp_path)
     with pytest.raises(BudgetBelowFloor, match=f"ask for at least {80 * MIB} bytes") as refusal:
-        kept.keeper.adopt(plan_of("60Mi"), 80 * MIB)
+        kept.keeper.adopt(plan_of("60Mi"), floor(80))
     kept.keeper.refuse(refusal.value)
-    kept.keeper.follow(None, 70 * MIB)
+    kept.keeper.follow(None, floor(70))
     assert 150 == kept.total()
     assert f"ask for at least {70 * MIB} bytes" in (kept.keeper.problem or "")
-    kept.keeper.follow(None, 50 * MIB)
+    kept.keeper.follow(None, floor(50))
     assert (60, None) == (kept.total(), kept.keeper.problem)
+
+
+def test_a_floor_measured_under_another_signal_is_not_held_against_a_plan(tmp_path: Path) -> None:
+    """R-S02: what counts as unreclaimable in a shared cgroup says nothing about one process's resident set."""
+    kept = Kept(tmp_path)
+    plan = msgspec.structs.replace(plan_of("60Mi"), signal=Signal.RESIDENT_SET_SIZE)
+    kept.keeper.adopt(plan, floor(80))
+    assert 60 == kept.total()
+    with pytest.raises(BudgetBelowFloor):
+        kept.keeper.adopt(msgspec.structs.replace(plan, total="50Mi"), Floor(Signal.RESIDENT_SET_SIZE, 80 * MIB))
 
 
 def test_a_total_of_nothing_is_refused_even_while_the_floor_is_unknown(tmp_path: Path) -> None:
@@ -210,7 +226,7 @@ def test_configure_refuses_what_is_looser_or_cannot_hold(
     kept = Kept(tmp_path)
     before = kept.keeper.effective
     with pytest.raises(error):
-        kept.keeper.configure(ConfigureRequest(total=total, components=components, ttl_seconds=60), 70 * MIB)
+        kept.keeper.configure(ConfigureRequest(total=total, components=components, ttl_seconds=60), floor(70))
     assert (before, None) == (kept.keeper.effective, kept.keeper.overridden_until)
 
 

@@ -34,6 +34,11 @@ COMPONENT_MAPPED: Final = Metric(
     "membudget_component_mapped_bytes", "Resident pages of a component's mapped files.", ("component",)
 )
 COMPONENT_BUDGET: Final = Metric("membudget_component_budget_bytes", "A component's ceiling.", ("component",))
+ORDERS: Final = Metric("membudget_orders_total", "The controller's orders by how they were answered.", ("answer",))
+ORDER_AGE: Final = Metric("membudget_order_age_seconds", "Seconds since an order was last accepted.")
+BAD_SIGNATURES: Final = Metric(
+    "membudget_bad_signatures_total", "Orders and report requests whose signature was not that of their key."
+)
 ENGINE_UP: Final = Metric("membudget_engine_up", "1 when the engine answers on its control socket.")
 READING_ERRORS: Final = Metric("membudget_reading_errors_total", "Readings that were absent.", ("reading",))
 SAMPLE_SECONDS: Final = Metric("membudget_sample_cpu_seconds_total", "CPU time the sidecar spent on samples.")

@@ -90,6 +90,8 @@ class Acknowledgement(Message, frozen=True, kw_only=True):
     effective_plan_hash: str
     overridden: bool
     """Environment or a `configure` call refines the plan here."""
+    problem: str | None = None
+    """Why the plan is held and not, or not whole, in force yet, as a percent of a limit that is not known."""
 
 
 class ReportRequest(Message, frozen=True, kw_only=True):
@@ -113,6 +115,8 @@ class PodReport(Message, frozen=True, kw_only=True):
     engine: str
     usage_bytes: int | None
     budget_bytes: int
+    problem: str | None = None
+    """Why the newest plan is not, or not whole, in force; None when it is."""
 
 
 class Verdict(enum.StrEnum):

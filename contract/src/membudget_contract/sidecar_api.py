@@ -10,6 +10,7 @@ import enum
 
 from membudget_contract import CONTRACT_VERSION
 from membudget_contract.control_api import CollectionReport, ComponentReport, Means
+from membudget_contract.orders import OrderNumber
 from membudget_contract.plan import EffectivePlan, Message
 from membudget_contract.policy import Mode, Signal
 
@@ -108,6 +109,10 @@ class Status(Message, frozen=True, kw_only=True):
     engine_pid: int | None
     plan_hash: str
     policy: str | None
+    order: OrderNumber | None = None
+    """Of the controller's order that is held; None without a controller, or before its first."""
+    policy_generation: int | None = None
+    """Of the policy that order came from; None where the pod has its built-in profile."""
     policy_problem: str | None
     """Why the newest policy was not taken; the last good plan holds meanwhile."""
     overridden_until: float | None

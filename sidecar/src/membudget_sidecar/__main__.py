@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         policy_file=parsed.policy,
         host=parsed.host,
         port=parsed.port,
+        keys_folder=parsed.keys,
     )
     try:
         serve(settings)
@@ -40,8 +41,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="membudget-sidecar", description="Keeps the engine beside it inside its memory budget."
     )
     parser.add_argument("--run", type=Path, default=Path("/run/membudget"), help="folder shared with the engine")
-    parser.add_argument("--state", type=Path, required=True, help="own folder: the last good plan")
-    parser.add_argument("--policy", type=Path, help="a MemoryPolicy as YAML; read again when it changes or on SIGHUP")
+    parser.add_argument("--state", type=Path, required=True, help="own folder: the last good plan or order")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--policy", type=Path, help="a MemoryPolicy as YAML; read again when it changes or on SIGHUP")
+    source.add_argument("--keys", type=Path, help="folder of public keys: follow the orders that a controller signs")
     parser.add_argument("--host", default="127.0.0.1", help="where /metrics and probes listen")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     return parser

@@ -1,31 +1,29 @@
-"""The sidecar's two HTTP faces: the local API on a Unix socket, metrics and probes on the pod network.
+"""The sidecar's local API on a Unix socket: what people, agents and the CLI ask.
 
-Covers: routes, bodies, typed errors as problem+json. Writes exist on the Unix socket only. Does not cover
-listening (`servers`) nor the figures (`status`, `collector`).
+Covers: routes, requests, typed errors as problem+json. Does not cover listening (`servers`), the figures (`status`)
+nor what the pod network sees (`network_api`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from membudget_contract.control_api import Problem
 from membudget_contract.errors import ContractError, QuantityInvalid
-from membudget_contract.plan import Message, plan_hash
+from membudget_contract.plan import plan_hash
 from membudget_contract.sidecar_api import ActionKind, ActionList, ActionRequest, ConfigureRequest, PlanView
 from membudget_sidecar.actions import Order
-from membudget_sidecar.engine_link import UNREACHABLE
-from membudget_sidecar.errors import QueueFull
+from membudget_sidecar.answers import json_answer, problem, read_body
+from membudget_sidecar.errors import QueueFull, Refused
 from membudget_sidecar.loop import Loop
+from membudget_sidecar.order_keeper import OrderKeeper
 from membudget_sidecar.status import status
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -39,15 +37,9 @@ _ROUTE_REASONS: Final = {404: "NotFound", 405: "MethodNotAllowed"}
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class _Refused(Exception):
-    def __init__(self, code: int, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code, self.reason, self.detail = code, reason, detail
-
-
-def local_api(loop: Loop) -> Starlette:
-    """What people, agents and the CLI ask, over the Unix socket."""
-    api = _LocalApi(loop)
+def local_api(loop: Loop, orders: OrderKeeper | None = None) -> Starlette:
+    """Every route; `orders` are those held in controller mode."""
+    api = _LocalApi(loop, orders)
     return Starlette(
         routes=[
             Route("/v1/status", _typed(api.get_status)),
@@ -62,111 +54,84 @@ def local_api(loop: Loop) -> Starlette:
     )
 
 
-def network_api(loop: Loop, registry: CollectorRegistry) -> Starlette:
-    """What the pod network may see: metrics and probes, nothing that changes anything."""
-
-    async def metrics(_request: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-    async def healthy(_request: Request) -> Response:
-        return Response("ok\n", media_type="text/plain")
-
-    async def ready(_request: Request) -> Response:
-        # Ready means able to watch: before its engine is up there is nothing to be unready about.
-        watching = loop.link.state != UNREACHABLE
-        return Response(f"{loop.link.state}\n", 200 if watching else 503, media_type="text/plain")
-
-    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthy), Route("/readyz", ready)])
-
-
 class _LocalApi:
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, orders: OrderKeeper | None) -> None:
         self._loop = loop
+        self._orders = orders
 
     async def get_status(self, _request: Request) -> Response:
-        return _json(200, status(self._loop))
+        return json_answer(200, status(self._loop, self._orders))
 
     async def get_plan(self, _request: Request) -> Response:
         plan = self._loop.keeper.effective
-        return _json(200, PlanView(plan_hash=plan_hash(plan), plan=plan))
+        return json_answer(200, PlanView(plan_hash=plan_hash(plan), plan=plan))
 
     async def get_actions(self, _request: Request) -> Response:
-        return _json(200, ActionList(actions=tuple(self._loop.actions.records())))
+        return json_answer(200, ActionList(actions=tuple(self._loop.actions.records())))
 
     async def get_action(self, request: Request) -> Response:
         number: str = request.path_params["number"]
         known = number.isascii() and number.isdecimal() and len(number) <= MAX_ID_DIGITS
         record = self._loop.actions.record(int(number)) if known else None
         if record is None:
-            raise _Refused(404, "NotFound", "no such action is remembered; GET /v1/actions lists them")
-        return _json(200, record)
+            raise Refused(404, "NotFound", "no such action is remembered; GET /v1/actions lists them")
+        return json_answer(200, record)
 
     async def post_action(self, request: Request) -> Response:
         asked = msgspec.json.decode(await _body(request), type=ActionRequest)
         if asked.kind is ActionKind.RESIZE:
-            raise _Refused(400, "Invalid", "budgets are moved by the policy, or by POST /v1/configure for a time")
+            raise Refused(400, "Invalid", "budgets are moved by the policy, or by POST /v1/configure for a time")
         if asked.target_bytes < 0:
-            raise _Refused(400, "Invalid", "targetBytes is how many bytes to free; it cannot be negative")
+            raise Refused(400, "Invalid", "targetBytes is how many bytes to free; it cannot be negative")
         if len(asked.description) > MAX_DESCRIPTION:
-            raise _Refused(400, "Invalid", f"description has at most {MAX_DESCRIPTION} characters")
+            raise Refused(400, "Invalid", f"description has at most {MAX_DESCRIPTION} characters")
         plan = self._loop.keeper.effective
         cause = f"asked by hand: {asked.description}" if asked.description else "asked by hand"
         record = self._loop.actions.submit(Order(asked.kind, plan, asked.target_bytes, 0, cause))
-        return _json(202, record)
+        return json_answer(202, record)
 
     async def post_configure(self, request: Request) -> Response:
         asked = msgspec.json.decode(await _body(request), type=ConfigureRequest)
         if not 0 <= asked.ttl_seconds <= MAX_TTL_SECONDS:
-            raise _Refused(400, "Invalid", f"ttlSeconds is 1 to {MAX_TTL_SECONDS}, or 0 to end what was configured")
+            raise Refused(400, "Invalid", f"ttlSeconds is 1 to {MAX_TTL_SECONDS}, or 0 to end what was configured")
         if asked.ttl_seconds and asked.total is None and not asked.components:
-            raise _Refused(400, "Invalid", "name what to tighten: total, components, or both")
-        configured = self._loop.keeper.configure(asked, self._loop.watch.floor_bytes)
+            raise Refused(400, "Invalid", "name what to tighten: total, components, or both")
+        configured = self._loop.keeper.configure(asked, self._loop.watch.floor)
         self._loop.wake()
-        return _json(200, configured)
+        return json_answer(200, configured)
 
     async def post_reload(self, _request: Request) -> Response:
         self._loop.reload()
-        return _json(202, status(self._loop))
+        return json_answer(202, status(self._loop, self._orders))
 
 
 async def _no_route(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reason = _ROUTE_REASONS.get(error.status_code, "Invalid")
     detail = "GET /v1/status, /v1/plan, /v1/actions; POST /v1/actions, /v1/configure, /v1/reload"
-    return _problem(error.status_code, reason, detail, error.headers)
+    return problem(error.status_code, reason, detail, error.headers)
 
 
 def _typed(endpoint: Endpoint) -> Endpoint:
     async def answered(request: Request) -> Response:
         try:
             return await endpoint(request)
-        except _Refused as refused:
-            return _problem(refused.code, refused.reason, refused.detail)
+        except Refused as refused:
+            return problem(refused.status, refused.reason, refused.detail)
         except QueueFull as error:
-            return _problem(503, "QueueFull", str(error))
+            return problem(503, "QueueFull", str(error))
         except QuantityInvalid as error:
-            return _problem(400, "Invalid", str(error))
+            return problem(400, "Invalid", str(error))
         except ContractError as error:
-            return _problem(422, error.reason, str(error))
+            return problem(422, error.reason, str(error))
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-            return _problem(400, "Invalid", str(error))
+            return problem(400, "Invalid", str(error))
 
     return answered
 
 
 async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            raise _Refused(413, "TooLarge", f"a body has at most {MAX_BODY_BYTES} bytes")
-    return bytes(body)
-
-
-def _json(code: int, message: Message) -> Response:
-    return Response(msgspec.json.encode(message), code, media_type="application/json")
-
-
-def _problem(code: int, reason: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    problem = Problem(title="Request refused", status=code, reason=reason, detail=detail)
-    return Response(msgspec.json.encode(problem), code, headers, media_type="application/problem+json")
+    body = await read_body(request, MAX_BODY_BYTES)
+    if len(body) > MAX_BODY_BYTES:
+        raise Refused(413, "TooLarge", f"a body has at most {MAX_BODY_BYTES} bytes")
+    return body

@@ -6,7 +6,8 @@ reading that is absent is no series, never 0. Names and help: `membudget_contrac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -18,6 +19,7 @@ from membudget_contract.metric_names import Metric
 from membudget_contract.policy import Mode
 from membudget_sidecar.engine_link import CONNECTED
 from membudget_sidecar.loop import Loop
+from membudget_sidecar.order_gate import OrderGate
 from membudget_sidecar.sample import Sample
 
 COMPONENTS: Final = 40
@@ -27,16 +29,20 @@ Values = Mapping[tuple[str, ...], float | None]
 
 
 class SidecarCollector(Collector):
-    """One collector for all families."""
+    """One collector for all families; those of orders only with a gate."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, gate: OrderGate | None = None, wall: Callable[[], float] = time.time) -> None:
         self._loop = loop
+        self._gate = gate
+        self._wall = wall
 
     def collect(self) -> Iterator[Family]:
         """Usage, budget, components, ladder, actions and the sidecar's own cost."""
         yield from self._usage()
         yield from self._components()
         yield from self._ladder()
+        if self._gate is not None:
+            yield from self._orders(self._gate)
         tally = self._loop.tally
         absent = {(name,): count for name, count in list(tally.absent_readings.items())}
         yield _counter(metric_names.READING_ERRORS, absent)
@@ -73,6 +79,13 @@ class SidecarCollector(Collector):
         yield _counter(metric_names.ACTIONS, actions)
         freed = {(kind.value,): count for kind, count in list(tally.freed_bytes.items())}
         yield _counter(metric_names.ACTION_FREED, freed)
+
+    def _orders(self, gate: OrderGate) -> Iterator[Family]:
+        accepted_at = gate.orders.accepted_at
+        age = None if accepted_at is None else max(0.0, self._wall() - accepted_at)
+        yield _counter(metric_names.ORDERS, {(answer,): count for answer, count in list(gate.answers.items())})
+        yield _gauge(metric_names.ORDER_AGE, {(): age})
+        yield _counter(metric_names.BAD_SIGNATURES, {(): gate.bad_signatures})
 
 
 def _number(reading: object) -> float | None:

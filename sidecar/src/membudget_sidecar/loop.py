@@ -132,12 +132,12 @@ class Loop:
         """Policy, engine, plan; True when one of them moved, so that the last look says little."""
         asked = self._reload_asked.is_set()
         self._reload_asked.clear()
-        self._follower.read_policy(self.watch.floor_bytes, asked=asked)
+        self._follower.read_policy(self.watch.floor, asked=asked)
         found = self.link.find()
         if found:
             self._follower.forget_engine()
             self.watch.forget_engine()
-        before = self._follower.follow(self.watch.limit, self.watch.floor_bytes)
+        before = self._follower.follow(self.watch.limit, self.watch.floor)
         if before is self._follower.plan:
             return found
         self.watch.plan_moved(before, self._follower.plan, now)

@@ -18,7 +18,7 @@ from membudget_contract.plan import EffectivePlan, plan_hash
 from membudget_contract.policy import Mode
 from membudget_contract.sidecar_api import ActionKind
 from membudget_sidecar.actions import Order
-from membudget_sidecar.plan_keeper import PlanKeeper
+from membudget_sidecar.plan_keeper import Floor, PlanKeeper
 from membudget_sidecar.policy_file import PolicyFile
 from membudget_sidecar.reading import Reading
 
@@ -39,20 +39,20 @@ class PlanFollower:
         self._tried: str | None = None
         self._try_again_at = 0.0
 
-    def read_policy(self, floor_bytes: int | None, *, asked: bool) -> None:
+    def read_policy(self, floor: Floor | None, *, asked: bool) -> None:
         """Take the policy if its file changed, or changed or not when a person asked."""
         if self._policy_file is None or not (asked or self._policy_file.changed()):
             return
         try:
-            self._keeper.adopt(compile_policy(self._policy_file.load()), floor_bytes)
+            self._keeper.adopt(compile_policy(self._policy_file.load()), floor)
             log.info("took %s", self._policy_file.path)
         except ContractError as error:
             self._keeper.refuse(error)
             log.warning("%s was not taken, the last good plan stays: %s", self._policy_file.path, error)
 
-    def follow(self, limit: int | None, floor_bytes: int | None) -> EffectivePlan:
+    def follow(self, limit: int | None, floor: Floor | None) -> EffectivePlan:
         """Look what is in force now; the plan before, which is the same object when nothing moved."""
-        before, now = self.plan, self._keeper.follow(limit, floor_bytes)
+        before, now = self.plan, self._keeper.follow(limit, floor)
         if now is not before:
             self.plan, self._wanted = now, plan_hash(now)
         return before

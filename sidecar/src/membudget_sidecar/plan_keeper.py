@@ -1,10 +1,11 @@
 """The plan in force: taken from a policy, kept on disk, resolved against the live limit and overrides.
 
 Covers: adopting a plan or refusing it with the reason while the last good one holds, `configure` with its time,
-following the limit. Does not cover where policies come from (`policy_file`) nor enforcing (`loop`). Thread-safe.
+following the limit. Does not cover where plans come from (`policy_file`, `order_keeper`) nor enforcing (`loop`).
+Thread-safe.
 
-Invariant: there is always a plan in force. One that cannot hold yet, for want of a limit or of room under its floor,
-waits and is tried again at every `follow`.
+Invariant: there is always a plan in force; a total in bytes is cut to the container's limit once that is known. A
+plan that cannot hold yet, for want of a limit or of room under its floor, waits and is tried at every `follow`.
 """
 
 from __future__ import annotations
@@ -13,34 +14,45 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from membudget_contract.compile import compile_policy
 from membudget_contract.errors import BudgetBelowFloor, ContractError, NoLimit
 from membudget_contract.kept_file import KeptFileInvalid, read_kept, write_kept
 from membudget_contract.plan import EffectivePlan, Plan
+from membudget_contract.policy import Signal
 from membudget_contract.quantities import Amount
 from membudget_contract.resolve import NO_OVERRIDE, Override, check_floor, resolve
 from membudget_contract.sidecar_api import Configured, ConfigureRequest, Limits
+from membudget_sidecar.live_limit import over_limit, resolve_within_limit, without_total
 
 KEPT_PLAN: Final = "plan.kept"
-_TOTAL_VARIABLE: Final = "MEMBUDGET_TOTAL"
 
 log = logging.getLogger(__name__)
 
 
+class Floor(NamedTuple):
+    """What no action frees, in bytes as one signal counts them; it says nothing about a plan under another signal."""
+
+    signal: Signal
+    amount: int
+
+
 class PlanKeeper:
-    """Always has a plan: the last good one, else the built-in Production profile."""
+    """Always has a plan: the last good one, else the built-in Production profile.
+
+    Without a state folder nothing is kept and nothing resumed here: orders are kept whole, by `order_keeper`.
+    """
 
     def __init__(
         self,
-        state_folder: Path,
+        state_folder: Path | None,
         environment: Mapping[str, str],
         *,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
-        self._file = state_folder / KEPT_PLAN
+        self._file = state_folder / KEPT_PLAN if state_folder else None
         self._environment = environment
         self._monotonic = monotonic
         self._wall = wall
@@ -51,10 +63,11 @@ class PlanKeeper:
         self._refused: str | None = None
         self._waiting: Plan | None = None
         self._waits_for: str | None = None
-        state_folder.mkdir(parents=True, exist_ok=True)
         self._plan = compile_policy(None)
         self._effective = self._built_in()
-        self._resume()
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._resume(self._file)
 
     @property
     def effective(self) -> EffectivePlan:
@@ -66,26 +79,47 @@ class PlanKeeper:
         """Why the newest policy is not in force; None when it is."""
         return self._refused or self._waits_for
 
-    def adopt(self, plan: Plan, floor_bytes: int | None) -> None:
+    def adopt(self, plan: Plan, floor: Floor | None) -> None:
         """Take a new plan, if it can hold here, and keep it for the next life.
 
         Args:
             plan: what a policy was compiled to.
-            floor_bytes: what no action frees, None while it is not known.
+            floor: what no action frees, None while it is not known.
 
         Raises:
             ContractError: why it cannot; the last good plan stays. Without a limit, or below the floor, it waits.
         """
         with self._lock:
-            self._take(plan, floor_bytes)
+            self._take(plan, floor)
             self._refused = None
         self._keep(plan)
 
+    def check(self, plan: Plan, floor: Floor | None) -> None:
+        """Whether the plan of an order can hold here; changes nothing.
+
+        Raises:
+            ContractError: why it cannot.
+        """
+        with self._lock:
+            over = over_limit(plan, self._environment, self._limit)
+            if over is not None:
+                raise over
+            _check_total(self._resolved(plan, NO_OVERRIDE), floor)
+
+    def hold(self, plan: Plan, floor: Floor | None) -> None:
+        """Put the plan of an order in force, which is held whatever comes: one that cannot hold now waits."""
+        with self._lock:
+            self._refused = None
+            try:
+                self._take(plan, floor)
+            except ContractError as error:
+                self._waiting, self._waits_for = plan, str(error)
+
     def refuse(self, error: ContractError) -> None:
         """Remember why the newest policy was not taken; what waits already says so itself."""
-        self._refused = None if isinstance(error, (NoLimit, BudgetBelowFloor)) else str(error)
+        self._refused = None if str(error) == self._waits_for else str(error)
 
-    def follow(self, limit: int | None, floor_bytes: int | None) -> EffectivePlan:
+    def follow(self, limit: int | None, floor: Floor | None) -> EffectivePlan:
         """Resolve again if the container's limit moved, an override ended, or a plan waits; the plan now in force.
 
         An unknown limit changes nothing: the last one known stands.
@@ -99,12 +133,12 @@ class PlanKeeper:
                 self._limit = limit
             if moved or ended:
                 self._resolve_again()
-            taken = self._try_waiting(floor_bytes)
+            taken = self._try_waiting(floor)
         if taken is not None:
             self._keep(taken)
         return self._effective
 
-    def configure(self, request: ConfigureRequest, floor_bytes: int | None) -> Configured:
+    def configure(self, request: ConfigureRequest, floor: Floor | None) -> Configured:
         """Tighten for a time, or end it with ttlSeconds 0.
 
         Raises:
@@ -117,7 +151,7 @@ class PlanKeeper:
                 override = _override(request, self._resolved(self._plan, NO_OVERRIDE))
             effective = self._resolved(self._plan, override)
             if override.total_bytes is not None:
-                _check_total(effective, floor_bytes)
+                _check_total(effective, floor)
             self._effective, self._override = effective, override
             self._override_until = self._monotonic() + request.ttl_seconds
             return Configured(previous=previous, current=_limits(effective), expires_at=self._expires_at())
@@ -134,39 +168,42 @@ class PlanKeeper:
         return self._wall() + self._override_until - self._monotonic()
 
     def _resolved(self, plan: Plan, override: Override) -> EffectivePlan:
-        return resolve(plan, environment=self._environment, limit=self._limit, override=override)
+        return resolve_within_limit(plan, self._environment, self._limit, override)
 
-    def _take(self, plan: Plan, floor_bytes: int | None) -> None:
+    def _take(self, plan: Plan, floor: Floor | None) -> None:
         try:
             effective = self._resolved(plan, NO_OVERRIDE)
-            _check_total(effective, floor_bytes)
+            _check_total(effective, floor)
         except (NoLimit, BudgetBelowFloor) as error:
             self._waiting, self._waits_for = plan, str(error)
             raise
         self._plan, self._effective = plan, effective
-        self._waiting = self._waits_for = None
+        self._waiting, self._waits_for = None, self._cut()
         self._override_if_tighter()
 
-    def _try_waiting(self, floor_bytes: int | None) -> Plan | None:
+    def _cut(self) -> str | None:
+        """What to say of a plan that was cut to the limit."""
+        over = over_limit(self._plan, self._environment, self._limit)
+        return None if over is None else str(over)
+
+    def _try_waiting(self, floor: Floor | None) -> Plan | None:
         """The plan that waited, once it can hold."""
         plan = self._waiting
         if plan is None:
             return None
         try:
-            self._take(plan, floor_bytes)
-        except (NoLimit, BudgetBelowFloor):
-            return None
+            self._take(plan, floor)
         except ContractError as error:
-            self._waiting, self._waits_for = None, str(error)
+            self._waits_for = str(error)  # another limit may still do
             return None
         log.info("the plan that waited holds now")
         return plan
 
     def _resolve_again(self) -> None:
-        problem = None
         try:
             self._effective = self._resolved(self._plan, NO_OVERRIDE)
             self._override_if_tighter()
+            problem = self._cut()
         except ContractError as error:
             problem = str(error)  # components in bytes that a lower limit cannot hold: the last figures stay
         if self._waiting is None:
@@ -181,6 +218,8 @@ class PlanKeeper:
             self._override = NO_OVERRIDE
 
     def _keep(self, plan: Plan) -> None:
+        if self._file is None:
+            return
         try:
             if read_kept(self._file, Plan) == plan:
                 return
@@ -197,23 +236,22 @@ class PlanKeeper:
         except NoLimit as error:
             # The environment asks for a percent of a limit that only a running engine shows.
             self._waiting, self._waits_for = self._plan, str(error)
-            without = {name: text for name, text in self._environment.items() if name != _TOTAL_VARIABLE}
-            return resolve(self._plan, environment=without, limit=None)
+            return resolve(self._plan, environment=without_total(self._environment), limit=None)
 
-    def _resume(self) -> None:
+    def _resume(self, file: Path) -> None:
         """Go on with the plan of the former life; what is wrong with it is said, and the built-in plan holds."""
         try:
-            plan = read_kept(self._file, Plan)
+            plan = read_kept(file, Plan)
             if plan is not None:
-                self._take(plan, floor_bytes=None)
+                self._take(plan, floor=None)
         except ContractError as error:
             self.refuse(error)
             log.warning("starting with the built-in plan: %s", error)
 
 
-def _check_total(plan: EffectivePlan, floor_bytes: int | None) -> None:
+def _check_total(plan: EffectivePlan, floor: Floor | None) -> None:
     """Of a floor that is not known, this much is: a total of 0 is under it, and would evict everything at once."""
-    check_floor(plan, floor_bytes or 1)
+    check_floor(plan, max(1, floor.amount) if floor is not None and floor.signal is plan.signal else 1)
 
 
 def _override(request: ConfigureRequest, plan: EffectivePlan) -> Override:

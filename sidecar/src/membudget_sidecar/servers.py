@@ -22,13 +22,17 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from membudget_sidecar.actions import ActionRunner
-from membudget_sidecar.api import local_api, network_api
+from membudget_sidecar.api import local_api
 from membudget_sidecar.collector import SidecarCollector
 from membudget_sidecar.engine_link import EngineLink
 from membudget_sidecar.loop import Loop
+from membudget_sidecar.network_api import network_api
+from membudget_sidecar.order_gate import OrderGate
+from membudget_sidecar.order_keeper import OrderKeeper
+from membudget_sidecar.order_keys import OrderKeys
 from membudget_sidecar.plan_keeper import PlanKeeper
 from membudget_sidecar.policy_file import PolicyFile
-from membudget_sidecar.settings import SidecarSettings
+from membudget_sidecar.settings import SidecarSettings, own_pod
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +42,19 @@ def serve(settings: SidecarSettings) -> None:
 
     Raises:
         OSError: a folder or the port cannot be used.
+        ContractError: the environment cannot be read.
     """
     settings.run_folder.mkdir(parents=True, exist_ok=True)
     loop = make_loop(settings)
+    gate = make_gate(settings.keys_folder, settings.state_folder, loop) if settings.keys_folder else None
     registry = CollectorRegistry()
-    registry.register(SidecarCollector(loop))
+    registry.register(SidecarCollector(loop, gate))
+    faces = local_api(loop, gate.orders if gate else None), network_api(loop, registry, gate)
     with _listening(settings) as (local, network):
         thread = threading.Thread(target=loop.run, name="loop")
         thread.start()
         try:
-            asyncio.run(_serve(loop, [(local_api(loop), local), (network_api(loop, registry), network)]))
+            asyncio.run(_serve(loop, list(zip(faces, (local, network), strict=True))))
         finally:
             loop.stop()
             thread.join()
@@ -57,7 +64,8 @@ def serve(settings: SidecarSettings) -> None:
 def make_loop(settings: SidecarSettings) -> Loop:
     """The loop with everything it needs, not yet running."""
     link = EngineLink(settings)
-    keeper = PlanKeeper(settings.state_folder, os.environ, monotonic=time.monotonic, wall=time.time)
+    state_folder = None if settings.keys_folder else settings.state_folder
+    keeper = PlanKeeper(state_folder, os.environ, monotonic=time.monotonic, wall=time.time)
     return Loop(
         link,
         keeper,
@@ -65,6 +73,17 @@ def make_loop(settings: SidecarSettings) -> Loop:
         runner=lambda ended: ActionRunner(settings, link, wall=time.time, ended=ended),
         clock=time.monotonic,
     )
+
+
+def make_gate(keys_folder: Path, state_folder: Path, loop: Loop) -> OrderGate:
+    """What lets the controller's orders in; the last one held is in force when this returns.
+
+    Raises:
+        EnvironmentInvalid: which pod this is was not told.
+    """
+    pod = own_pod(os.environ)
+    orders = OrderKeeper(state_folder, pod, loop.keeper, wall=time.time)
+    return OrderGate(loop, OrderKeys(keys_folder), pod, orders, clock=time.monotonic)
 
 
 class _Server(uvicorn.Server):

@@ -1,13 +1,17 @@
 """Settings of one sidecar process: folders, address, kernel roots.
 
-Covers: what is fixed from start to end. Does not cover the plan: it moves live (`plan_keeper`).
+Covers: what is fixed from start to end, and which pod this is. Does not cover the plan: it moves live (`plan_keeper`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from membudget_contract.errors import EnvironmentInvalid
+from membudget_contract.orders import PodIdentity
 
 DEFAULT_PORT: Final = 9465
 
@@ -21,10 +25,12 @@ class SidecarSettings:
     state_folder: Path
     """Own to this process: the last good plan."""
     policy_file: Path | None
-    """File mode: the policy a person edits. None waits for a controller's orders with the last good plan."""
+    """File mode: the policy a person edits. Without it and without keys the last good plan holds."""
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
-    """/metrics, /healthz, /readyz and nothing else."""
+    """/metrics, /healthz, /readyz; in controller mode /v1/order and /v1/report; nothing else."""
+    keys_folder: Path | None = None
+    """Controller mode: the public keys of orders. Excludes a policy file: only one may say what holds."""
     proc: Path = Path("/proc")
     cgroup: Path = Path("/sys/fs/cgroup")
 
@@ -37,3 +43,19 @@ class SidecarSettings:
     def api_socket(self) -> Path:
         """Where people and agents ask."""
         return self.run_folder / "sidecar.sock"
+
+
+def own_pod(environment: Mapping[str, str]) -> PodIdentity:
+    """Which pod this is, as the downward API tells it.
+
+    Raises:
+        EnvironmentInvalid: names the first variable that is missing; orders could not be told from another pod's.
+    """
+    told: dict[str, str] = {}
+    for field in ("namespace", "name", "uid"):
+        variable = f"MEMBUDGET_POD_{field.upper()}"
+        told[field] = environment.get(variable, "")
+        if not told[field]:
+            problem = f"is missing; with --keys it must hold metadata.{field} of the pod (downward API)"
+            raise EnvironmentInvalid(variable, problem)
+    return PodIdentity(**told)

@@ -10,12 +10,14 @@ from membudget_contract.plan import plan_hash
 from membudget_contract.sidecar_api import Figure, Status
 from membudget_sidecar.engine_link import CONNECTED
 from membudget_sidecar.loop import Loop
+from membudget_sidecar.order_keeper import OrderKeeper
 from membudget_sidecar.reading import Absent, Fraction, Reading
 from membudget_sidecar.sample import Sample
 
 
-def status(loop: Loop) -> Status:
-    """One sidecar at this moment."""
+def status(loop: Loop, orders: OrderKeeper | None = None) -> Status:
+    """One sidecar at this moment; `orders` are those held in controller mode."""
+    held = orders.held if orders else None
     plan, keeper, watch = loop.keeper.effective, loop.keeper, loop.watch
     link, report, sample = loop.link, loop.link.report, watch.sample
     return Status(
@@ -31,6 +33,8 @@ def status(loop: Loop) -> Status:
         engine_pid=link.process.pid if link.process and link.state == CONNECTED else None,
         plan_hash=plan_hash(plan),
         policy=plan.policy,
+        order=held.number if held else None,
+        policy_generation=held.policy.generation if held and held.policy else None,
         policy_problem=keeper.problem,
         overridden_until=keeper.overridden_until,
         transitions=watch.ladder.transitions,

@@ -14,6 +14,7 @@ from membudget_contract.sidecar_api import ActionStatus
 from membudget_sidecar.engine_link import EngineLink
 from membudget_sidecar.history import History
 from membudget_sidecar.ladder import Decision, Observation, finished, initial_state, plan_changed, step
+from membudget_sidecar.plan_keeper import Floor
 from membudget_sidecar.reading import Absent
 from membudget_sidecar.room import RoomTeller
 from membudget_sidecar.sample import Sample, SignalReading
@@ -29,7 +30,7 @@ class Watch:
     def __init__(self, link: EngineLink, tally: Tally) -> None:
         self.sample: Sample | Absent = Absent("no sample was taken yet")
         self.used = _UNSEEN
-        self.floor_bytes: int | None = None
+        self.floor: Floor | None = None
         """What no action frees: unmanaged bytes and Critical data; None while it is not known."""
         self.history = History()
         self.ladder = initial_state()
@@ -46,7 +47,7 @@ class Watch:
     def forget_engine(self) -> None:
         """Another process: peak, floor and what was told were those of the one before."""
         self.history.forget_peak()
-        self.floor_bytes = None
+        self.floor = None
         self._room.forget()
 
     def plan_moved(self, before: EffectivePlan, plan: EffectivePlan, now: float) -> None:
@@ -62,9 +63,10 @@ class Watch:
         self._link.ask_report(now)
         decisions = self._see(_signal(self.sample), plan, now)
         unmanaged, report = self._unmanaged_bytes(now), self._link.report
-        self.floor_bytes = None
+        floor = None
         if unmanaged is not None and report is not None:
-            self.floor_bytes = unmanaged + sum(part.critical_bytes for part in report.components)
+            floor = Floor(plan.signal, unmanaged + sum(part.critical_bytes for part in report.components))
+        self.floor = floor
         self._room.tell(plan, unmanaged)
         return decisions
 
