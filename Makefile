@@ -51,7 +51,7 @@ lock: $(UV)  ## Renew requirements.lock from the members' pyproject.toml files.
 	$(UV) export --quiet --frozen --all-packages --all-groups --no-emit-workspace --no-header --no-annotate \
 	    --format requirements.txt --output-file requirements.lock
 
-install: $(VENV)/.installed
+install: $(VENV)/.installed  ## Install everything into .venv; the other targets do it by themselves.
 
 .tools/bin/uv:
 	@command -v $(PYTHON) >/dev/null || { echo "python3 >= 3.11 is missing. On Debian: apt-get install python3 python3-venv" >&2; exit 1; }
@@ -64,6 +64,7 @@ $(VENV)/.installed: requirements.lock $(MEMBERS:%=%/pyproject.toml) | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 	$(UV) pip install --quiet --python $(VENV) --require-hashes --compile-bytecode -r requirements.lock
 	$(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation $(MEMBERS:%=-e ./%)
+	$(RUN)/python -m compileall -q $(MEMBERS:%=%/src)
 	touch $@
 
 clean:  ## Remove what the targets made here.

@@ -1,13 +1,18 @@
 """One control plane for the whole run, one fresh namespace for each test, and the build outside of any time limit."""
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from _pytest.capture import CaptureManager
 
 from cluster.binaries import build, required
 from cluster.control_plane import ControlPlane
+from cluster.installation import Installation, PodPlace, RetrievalPod, until
+from membudget_contract.quantities import MIB
 
 _numbers = itertools.count(1)
 
@@ -38,3 +43,45 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     yield name
     control_plane.restore_api_server()
     control_plane.remove_namespace(name)
+
+
+@pytest.fixture(scope="session")
+def cluster_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The standard library as a collection."""
+    folder = tmp_path_factory.mktemp("cluster-corpus") / "data"
+    build_corpus = ["-m", "membudget_engine", "build", f"--data={folder}", "--source=stdlib"]
+    subprocess.run([sys.executable, *build_corpus], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installation(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Membudget installed, its controller running."""
+    installed = Installation(control_plane, tmp_path_factory.mktemp("installation"))
+    installed.install()
+    installed.start_controller()
+    yield installed
+    installed.close()
+
+
+@pytest.fixture(scope="module")
+def running_pod(
+    installation: Installation, cluster_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RetrievalPod]:
+    """One retrieval pod of real processes, for a whole module."""
+    namespace = f"pods-{next(_numbers)}"
+    installation.control_plane.create_namespace(namespace)
+    place = PodPlace(namespace, "retriever-0", "10.244.1.10", 18080)
+    pod = RetrievalPod(installation.control_plane, place, cluster_corpus, tmp_path_factory.mktemp("pod"))
+    yield pod
+    pod.close()
+    installation.control_plane.remove_namespace(namespace)
+
+
+@pytest.fixture
+def pod(installation: Installation, running_pod: RetrievalPod) -> Iterator[RetrievalPod]:
+    """The module's pod, following its profile; what a test applied is deleted after it."""
+    until(lambda: running_pod.holds(150 * MIB))
+    yield running_pod
+    installation.control_plane.restore_api_server()
+    installation.control_plane.kubectl("delete", "mempol", "--all", "-n", running_pod.place.namespace)

@@ -18,6 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
             from membudget_cli.demo.run import run_demo
 
             return run_demo(parsed.seconds)
+        if parsed.namespace or parsed.all_namespaces:
+            from membudget_cli.cluster_status import show_cluster_status
+
+            return show_cluster_status(parsed.namespace, parsed.output)
         from membudget_cli.status import show_status
 
         return show_status(parsed.run, parsed.output)
@@ -36,8 +40,16 @@ def _parser() -> argparse.ArgumentParser:
         "file half-way from 150Mi to 130Mi. Stops and removes everything it started.",
     )
     demo.add_argument("--seconds", type=_seconds, default=100, help="of load, from 20 to 600 (default 100)")
-    status = commands.add_parser("status", help="how one engine and its budget are")
-    status.add_argument("--run", type=Path, default=Path("/run/membudget"), help="folder of the sidecar's socket")
+    status = commands.add_parser(
+        "status",
+        help="how an engine here, or the policies of a cluster, are",
+        description="Without a namespace: the engine and sidecar on this machine, by the sidecar's socket. With -n or "
+        "-A: the MemoryPolicies of the cluster that KUBECONFIG names.",
+    )
+    where = status.add_mutually_exclusive_group()
+    where.add_argument("-n", "--namespace", help="of a cluster")
+    where.add_argument("-A", "--all-namespaces", action="store_true", help="of a cluster")
+    where.add_argument("--run", type=Path, default=Path("/run/membudget"), help="folder of the sidecar's socket")
     status.add_argument("-o", "--output", choices=("table", "json"), default="table")
     return parser
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from membudget_cli.figures import mebibytes, percent
 from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable
+from membudget_contract.profiles import WORKING
 from membudget_contract.sidecar_api import Status
 
 
@@ -28,8 +29,10 @@ def show_status(run_folder: Path, output: str) -> int:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(status), indent=2).decode() + "\n")
         return 0
     console = Console()
-    console.print(_summary(status))
+    console.print(_summary(status), highlight=False)
     console.print(components_table(status))
+    if status.collections:
+        console.print(_collections_table(status))
     return 0
 
 
@@ -39,18 +42,20 @@ def _summary(status: Status) -> str:
     lines = [
         f"policy   {status.policy or 'none, built-in profile'}  ({status.mode})",
         f"usage    {mebibytes(usage)} of {mebibytes(status.budget_bytes)} ({share}), {status.signal}",
-        f"level    {status.level}",
+        f"room     {mebibytes(status.room_bytes)} of managed bytes",
+        f"limit    {mebibytes(status.limit.value)}" + (f" ({status.limit.absent})" if status.limit.absent else ""),
+        f"level    {status.level}, {status.transitions} transitions",
         f"engine   {status.engine}" + (f", pid {status.engine_pid}" if status.engine_pid else ""),
     ]
     if status.usage.absent:
         lines.append(f"no usage: {status.usage.absent}")
     if status.policy_problem:
-        lines.append(f"problem  {status.policy_problem}")
+        lines.append(f"problem  {status.policy_problem}\n         the last good plan holds")
     return "\n".join(lines)
 
 
 def components_table(status: Status) -> Table:
-    """Bytes by component; what no component owns stands as working."""
+    """Bytes by component, and all the rest of the resident set: interpreter, libraries, requests."""
     table = Table("component", "owned", "mapped", "ceiling", "entries", "on disk")
     for part in status.components:
         table.add_row(
@@ -61,4 +66,14 @@ def components_table(status: Status) -> Table:
             str(part.entries) if part.entries else "-",
             mebibytes(part.spilled_bytes) if part.spilled_bytes else "-",
         )
+    if status.resident.value is not None:
+        managed = sum(part.owned_bytes + (part.mapped_bytes or 0) for part in status.components)
+        table.add_row(WORKING, mebibytes(max(0, status.resident.value - managed)), "-", "not enforced", "-", "-")
+    return table
+
+
+def _collections_table(status: Status) -> Table:
+    table = Table("collection", "in", "class", "owned", "entries")
+    for use in status.collections:
+        table.add_row(use.name, use.component, use.priority, mebibytes(use.owned_bytes), str(use.entries))
     return table

@@ -7,13 +7,17 @@ Covers: bytes by component before and after, actions with bytes as the witness r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
 from membudget_cli.demo.witness import Witness
 from membudget_cli.figures import mebibytes, milliseconds
-from membudget_contract.sidecar_api import ActionRecord, Status
+from membudget_contract.sidecar_api import ActionKind, ActionRecord, Level, Status
+
+SOFT_PERCENT: Final = 80
+"""Where the built-in ladder begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,11 @@ class Half:
     peak_bytes: int | None
     p50: float | None
     p99: float | None
+
+    def settled(self) -> bool:
+        """The demo itself read the engine below the soft rung, and the ladder stands at Normal."""
+        soft = self.status.budget_bytes * SOFT_PERCENT // 100
+        return self.resident_bytes is not None and self.resident_bytes < soft and self.status.level is Level.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +48,9 @@ class Outcome:
     restarts: int
 
     def held(self) -> bool:
-        """No query failed, nothing restarted, and each half ended inside its budget."""
-        inside = all(
-            half.resident_bytes is not None and half.resident_bytes < half.status.budget_bytes
-            for half in (self.before, self.after)
-        )
-        return inside and not self.failed and self.restarts == 0
+        """No query failed, nothing restarted, and each half ended below the soft rung of its budget."""
+        settled = all(half.settled() for half in (self.before, self.after))
+        return settled and not self.failed and self.restarts == 0
 
 
 def show(console: Console, outcome: Outcome, witness: Witness) -> None:
@@ -56,7 +62,7 @@ def show(console: Console, outcome: Outcome, witness: Witness) -> None:
     for problem, count in outcome.failed.items():
         console.print(f"  {count} x {problem}")
     console.print(f"restarts: {outcome.restarts}")
-    console.print(_meaning(outcome))
+    console.print(_meaning(outcome, witness))
 
 
 def _bytes_table(outcome: Outcome) -> Table:
@@ -85,25 +91,46 @@ def _working(half: Half) -> int | None:
 
 
 def _actions_table(actions: tuple[ActionRecord, ...], witness: Witness) -> Table:
-    table = Table("action", "result", "asked", "freed, read by the demo", "freed, read by the sidecar", "why")
-    table.title = "Actions"
+    table = Table("action", "asked", "freed, by the demo", "freed, by the sidecar", "why", title="Actions")
     for record in actions:
-        seen = None
-        if record.started_at is not None and record.finished_at is not None:
-            seen = witness.freed_bytes(record.started_at, record.finished_at)
         table.add_row(
-            record.kind, record.status, mebibytes(record.asked_bytes), mebibytes(seen),
+            f"{record.kind}\n{record.status}", mebibytes(record.asked_bytes), mebibytes(_seen(record, witness)),
             mebibytes(record.freed_bytes), record.cause,
         )  # fmt: skip
     return table
 
 
-def _meaning(outcome: Outcome) -> str:
-    if not outcome.held():
-        return "[bold red]It did not hold: see the figures above.[/]"
-    return (
-        "[bold green]The engine stayed inside its budget.[/] Its caches were offered more than fits and filled the "
-        "room below the soft threshold (80 %); full is normal, so the ladder stayed silent. The edit of the policy "
-        "file moved the budget of the running engine: it gave the bytes back, the kernel confirms it, and no query "
-        "noticed."
-    )
+def _meaning(outcome: Outcome, witness: Witness) -> str:
+    """Sentences that follow from the figures; what did not hold is said as plainly."""
+    sentences = [
+        "[bold green]The engine stayed inside its budget and below the soft rung (80 %).[/]"
+        if outcome.held()
+        else "[bold red]It did not hold: see the figures above.[/]"
+    ]
+    transitions = outcome.after.status.transitions
+    if transitions == 0:
+        sentences.append("The ladder stayed silent: full caches are normal, admission alone kept them in their room.")
+    else:
+        sentences.append(f"The ladder changed its level {transitions} times.")
+    resize = _edit(outcome)
+    seen = _seen(resize, witness) if resize else None
+    if seen is not None and seen > 0:
+        sentences.append(
+            f"The edit of the policy file moved the budget of the running engine; by the demo's own reading it gave "
+            f"{mebibytes(seen)} back."
+        )
+    if not outcome.failed:
+        sentences.append("No query failed.")
+    return " ".join(sentences)
+
+
+def _edit(outcome: Outcome) -> ActionRecord | None:
+    """The Resize that the edit caused: the last one."""
+    resizes = [record for record in outcome.actions if record.kind is ActionKind.RESIZE]
+    return resizes[-1] if resizes else None
+
+
+def _seen(record: ActionRecord, witness: Witness) -> int | None:
+    if record.started_at is None or record.finished_at is None:
+        return None
+    return witness.freed_bytes(record.started_at, record.finished_at)
