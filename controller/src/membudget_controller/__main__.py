@@ -1,0 +1,120 @@
+"""`membudget-controller`: follows the policies of a cluster.
+
+Covers: arguments, putting the parts together, start and end. Exit codes: 0 stopped by a signal, 1 ended by an error,
+2 wrong arguments, 3 a newer controller has taken over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import threading
+import time
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from membudget_controller import handlers
+from membudget_controller.api_client import ApiCluster, connect
+from membudget_controller.clocks import SYSTEM, utc_now
+from membudget_controller.cluster import Cluster
+from membudget_controller.errors import ApiFailed, KeysUnusable, SteppedDown
+from membudget_controller.keys import Authority, take_authority
+from membudget_controller.loop import Loop
+from membudget_controller.metrics import Metrics
+from membudget_controller.observed import Observed
+from membudget_controller.probes import ProbeServer
+from membudget_controller.settings import METRICS_PORT, ControllerSettings
+from membudget_controller.transport import post
+
+STALLED_SECONDS: Final = 120.0
+"""A loop that finished no look for so long hangs."""
+JOIN_SECONDS: Final = 4.0
+RETRY_SECONDS: Final = 2.0
+DEFAULT_NAMESPACE: Final = "membudget-system"
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until a signal."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = ControllerSettings(
+        namespace=parsed.namespace,
+        watched=tuple(parsed.watch or ()),
+        metrics_host=parsed.host,
+        metrics_port=parsed.port,
+    )
+    try:
+        return run(settings)
+    except (KeysUnusable, OSError) as error:
+        sys.stderr.write(f"membudget-controller: {error}\n")
+        return 1
+
+
+def run(settings: ControllerSettings) -> int:
+    """Everything from the first request to the API server to the last thread; the exit code."""
+    cluster = ApiCluster(connect(), settings.watched, utc_now)
+    authority = _take_authority(cluster, settings.namespace)
+    log.info("orders are signed by key %s at epoch %d", authority.key.key_id, authority.epoch)
+    observed = Observed(time.monotonic)
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    metrics.follow_watch(lambda: _age(observed.event_at))
+    loop = Loop(cluster, observed, authority, metrics, settings, SYSTEM, post)
+    probes = ProbeServer(
+        settings.metrics_host,
+        settings.metrics_port,
+        registry,
+        {
+            "/healthz": lambda: time.monotonic() - loop.looked_at < STALLED_SECONDS,
+            "/readyz": lambda: observed.view().known,
+        },
+    )
+    probes.start()
+    ended = threading.Event()
+    worker = threading.Thread(target=loop.run, args=(ended.set,), name="loop", daemon=True)
+    worker.start()
+    try:
+        handlers.watch(observed, settings.watched, ended)
+    finally:
+        loop.stop()
+        worker.join(JOIN_SECONDS)
+        probes.stop()
+    if loop.ended_by is not None:
+        sys.stderr.write(f"membudget-controller: {loop.ended_by}\n")
+        return SteppedDown.exit_code
+    return 0
+
+
+def _take_authority(cluster: Cluster, namespace: str) -> Authority:
+    """Nothing can be done before, so this waits for the API server."""
+    while True:
+        try:
+            return take_authority(cluster, namespace, time.time())
+        except ApiFailed as error:
+            log.warning("no epoch yet: %s", error)
+            time.sleep(RETRY_SECONDS)
+
+
+def _age(at: float | None) -> float:
+    return float("nan") if at is None else time.monotonic() - at
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="membudget-controller", description="Follows MemoryPolicy objects and sends every pod its plan."
+    )
+    own = os.environ.get("POD_NAMESPACE", DEFAULT_NAMESPACE)
+    parser.add_argument("--namespace", default=own, help="its own, which holds its Secret (default: $POD_NAMESPACE)")
+    parser.add_argument("--watch", action="append", metavar="NAMESPACE", help="only this one; repeat for more")
+    parser.add_argument("--host", default="0.0.0.0", help="where /metrics and probes listen")  # noqa: S104
+    parser.add_argument("--port", type=int, default=METRICS_PORT)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""kopf at the rim: watches policies and pods and shows every event to `observed`.
+
+Covers: kopf's settings, its login, and the two handlers. Nothing here patches an object, adds a finalizer or writes an
+annotation. Does not decide anything. Neighbours: `objects` reads what kopf brings, `loop` does the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any, Final
+
+import kopf
+import msgspec
+
+from membudget_contract.policy import API_VERSION
+from membudget_controller.objects import PodObject, PolicyObject, pod_from, policy_from
+from membudget_controller.observed import Observed
+from membudget_controller.settings import MANAGED_SELECTOR
+
+PLURAL: Final = "memorypolicies"
+GROUP, _, VERSION = API_VERSION.partition("/")
+CHUNK: Final = 500
+EXIT_SECONDS: Final = 9.0
+"""kopf ends the process by force so long after a signal."""
+ERROR_BACKOFFS: Final = (1, 1, 2, 2, 2, 2, 2, 2)
+"""kopf's own grow to 21 s: so long a change would wait after an outage."""
+
+log = logging.getLogger(__name__)
+
+
+def watch(observed: Observed, watched: tuple[str, ...], stop: threading.Event) -> None:
+    """Watch until `stop` is set or a signal comes; signals need the main thread."""
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else a line for every event
+    kopf.run(
+        registry=operator_registry(observed, stop),
+        settings=operator_settings(),
+        standalone=True,
+        clusterwide=not watched,
+        namespaces=watched,
+        stop_flag=stop,
+    )
+
+
+def operator_settings() -> kopf.OperatorSettings:
+    """What facts and faults taught: kopf watches and writes nothing."""
+    settings = kopf.OperatorSettings()
+    settings.process.ultimate_exiting_timeout = EXIT_SECONDS
+    settings.posting.enabled = False
+    settings.posting.loggers = False
+    settings.peering.standalone = True
+    settings.watching.label_selectors["v1", "pods"] = MANAGED_SELECTOR
+    # Only our own definition is watched for coming and going; the others may be megabytes.
+    settings.watching.field_selectors["customresourcedefinitions"] = f"metadata.name={PLURAL}.{GROUP}"
+    settings.watching.chunk_size = CHUNK
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.inactivity_timeout = 70
+    settings.networking.request_timeout = 30
+    settings.networking.error_backoffs = ERROR_BACKOFFS
+    settings.queueing.exit_timeout = 1
+    settings.queueing.idle_timeout = 1
+    return settings
+
+
+def operator_registry(observed: Observed, stop: threading.Event) -> kopf.OperatorRegistry:
+    """The login and one event handler for each kind; event handlers need no finalizer."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**known: Any) -> kopf.ConnectionInfo | None:
+        """By KUBECONFIG, else by the pod's service account, else by the user's kubeconfig; as `api_client` does."""
+        if "KUBECONFIG" in os.environ:
+            return kopf.login_with_kubeconfig(**known)
+        return kopf.login_with_service_account(**known) or kopf.login_with_kubeconfig(**known)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def on_policy(event: kopf.RawEvent, **_: Any) -> None:
+        take_policy_event(observed, event)
+
+    @kopf.on.event("v1", "pods", registry=registry)
+    async def on_pod(event: kopf.RawEvent, **_: Any) -> None:
+        take_pod_event(observed, event)
+
+    @kopf.on.cleanup(registry=registry)
+    def release(**_: Any) -> None:
+        """After a signal kopf still has a thread that waits for the flag, and does not end before it."""
+        stop.set()
+
+    _ = (login, on_policy, on_pod, release)  # registered; nobody calls them by name
+    return registry
+
+
+def take_policy_event(observed: Observed, event: kopf.RawEvent) -> None:
+    """Show one event to `observed`; without a type it is of the list that begins a watch."""
+    try:
+        policy = policy_from(msgspec.convert(event["object"], PolicyObject))
+    except (msgspec.ValidationError, ValueError) as error:
+        log.warning("an event of a policy cannot be read: %s", error)
+        return
+    if event["type"] == "DELETED":
+        observed.delete_policy(policy)
+        return
+    observed.see_policy(policy)
+    if event["type"] is None:
+        observed.ask_list()
+
+
+def take_pod_event(observed: Observed, event: kopf.RawEvent) -> None:
+    """Show one event to `observed`; an opted-out pod arrives as deleted."""
+    try:
+        pod = pod_from(msgspec.convert(event["object"], PodObject))
+    except (msgspec.ValidationError, ValueError) as error:
+        log.warning("an event of a pod cannot be read: %s", error)
+        return
+    if event["type"] == "DELETED":
+        observed.delete_pod(pod)
+        return
+    observed.see_pod(pod)
+    if event["type"] is None:
+        observed.ask_list()

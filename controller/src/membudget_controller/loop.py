@@ -1,0 +1,164 @@
+"""The controller's loop: look at the cluster, compare, ask and tell pods, write statuses.
+
+Covers: the order of one look, and when the next is. Does not watch (`handlers`), list (`listing`), decide (`targets`,
+`reconcile`, `conditions`) or talk to pods (`dispatch`). One thread; others wake it through `observed.wake`.
+
+Level-based: every look starts from all that is known, so that a lost, doubled or late event changes nothing but time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from membudget_controller.clocks import Clocks
+from membudget_controller.cluster import Cluster
+from membudget_controller.conditions import policy_status
+from membudget_controller.dispatch import Dispatch
+from membudget_controller.errors import ApiFailed, ControllerError, SteppedDown
+from membudget_controller.key_publication import KeyPublication
+from membudget_controller.keys import Authority, stored_epoch
+from membudget_controller.listing import Listing
+from membudget_controller.metrics import Metrics
+from membudget_controller.observed import Observed, View
+from membudget_controller.orders import OrderWriter
+from membudget_controller.pod_facts import Standing, facts_of
+from membudget_controller.reconcile import reconcile
+from membudget_controller.settings import ControllerSettings
+from membudget_controller.status_writer import StatusWriter
+from membudget_controller.targets import Assignment, assign
+from membudget_controller.transport import Transport
+
+COLLECT_SECONDS: Final = 0.25
+"""A look waits so long for answers before it writes statuses: most pods have answered by then."""
+LONGEST_PAUSE_SECONDS: Final = 30.0
+FAILURE_PAUSE_SECONDS: Final = 1.0
+BURST_SECONDS: Final = 0.01
+"""After a wake-up the rest of a burst of events is awaited for so long."""
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """Owns the parts and the order in which they are used."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        observed: Observed,
+        authority: Authority,
+        metrics: Metrics,
+        settings: ControllerSettings,
+        clocks: Clocks,
+        transport: Transport,
+    ) -> None:
+        self.dispatch = Dispatch(
+            OrderWriter(authority),
+            metrics,
+            settings,
+            clocks,
+            transport,
+            stored_epoch=lambda: stored_epoch(cluster, settings.namespace),
+            on_result=observed.wake.set,
+        )
+        self.ended_by: ControllerError | None = None
+        """Why it ended by itself; None while it runs or after `stop`."""
+        self.looked_at = clocks.monotonic()
+        """When it last finished a look, by the clock."""
+        self._observed = observed
+        self._metrics = metrics
+        self._report_seconds = settings.report_seconds
+        self._clock = clocks.monotonic
+        self._wall = clocks.wall
+        self._listing = Listing(cluster, observed, settings.list_seconds)
+        self._publication = KeyPublication(cluster, authority.key)
+        self._status_writer = StatusWriter(cluster, observed)
+        self._assigned: tuple[int, Assignment] | None = None
+        self._stopped = threading.Event()
+
+    def run(self, on_end: Callable[[], None]) -> None:
+        """Until `stop`, or until a newer controller has taken over."""
+        while not self._stopped.is_set():
+            with self._metrics.reconcile_seconds.time():
+                pause = self._guarded_look()
+            self.looked_at = self._clock()
+            if self._observed.wake.wait(pause):
+                self._stopped.wait(BURST_SECONDS)
+            self._observed.wake.clear()
+        self.dispatch.stop()
+        on_end()
+
+    def stop(self) -> None:
+        """End after the look in work."""
+        self._stopped.set()
+        self._observed.wake.set()
+
+    def look(self) -> float:
+        """One look; seconds until the next if nothing happens."""
+        now = self._clock()
+        if self._listing.list_if_due(now):
+            self._publication.look_again()
+        collected = self.dispatch.collect(0)
+        view = self._observed.view()
+        self._metrics.policies_known.set(float(view.known))
+        if not view.known:
+            return max(self._listing.due_at - now, 0)
+        assignment = self._assign(view)
+        self.dispatch.follow(assignment.targets)
+        self._publish_key(view, now)
+        work = reconcile(assignment.targets, self.dispatch.progress, self.dispatch.in_flight, now)
+        self.dispatch.start(work, now)
+        collected = self.dispatch.collect(COLLECT_SECONDS) or collected
+        status_at = self._write_statuses(view, assignment)
+        if collected:
+            return 0  # an answer may be followed by an order
+        dues = (self._listing.due_at, self._publication.next_at(), work.next_at, status_at)
+        return min(max(min(due for due in dues if due is not None) - self._clock(), 0), LONGEST_PAUSE_SECONDS)
+
+    def _guarded_look(self) -> float:
+        try:
+            return self.look()
+        except SteppedDown as error:
+            self.ended_by = error
+            self._stopped.set()
+        except ApiFailed as error:
+            log.warning("%s", error)
+        except Exception:  # a defect in one look must not end all others
+            log.exception("a look failed")
+        return FAILURE_PAUSE_SECONDS
+
+    def _assign(self, view: View) -> Assignment:
+        """Anew only when the cluster changed; most looks are about answers and timers."""
+        if self._assigned is None or self._assigned[0] != view.version:
+            self._assigned = view.version, assign(view.policies, view.pods)
+            self._metrics.policies.set(len(view.policies))
+            self._metrics.pods.set(len(self._assigned[1].targets))
+        return self._assigned[1]
+
+    def _publish_key(self, view: View, now: float) -> None:
+        self._publication.look_again(self.dispatch.keyless)
+        self.dispatch.keyless.clear()
+        self._publication.publish({seen.namespace for seen in (*view.policies, *view.pods)}, now)
+        self._metrics.key_namespaces.labels("true").set(len(self._publication.published))
+        self._metrics.key_namespaces.labels("false").set(len(self._publication.failed))
+
+    def _write_statuses(self, view: View, assignment: Assignment) -> float | None:
+        """What differs is written; when to come back for what may not be written yet."""
+        now, wall = self._clock(), self._wall()
+        progress = self.dispatch.progress
+        facts = {
+            uid: facts_of(target, progress[uid], now, self._report_seconds)
+            for uid, target in assignment.targets.items()
+        }
+        self._metrics.programmed.set(sum(pod.standing is Standing.PROGRAMMED for pod in facts.values()))
+        self._status_writer.forget_others(policy.uid for policy in view.policies)
+        again: list[float] = []
+        for policy in view.policies:
+            following = assignment.following[policy.uid]
+            followers = [facts[uid] for uid in following.won]
+            status = policy_status(policy, followers, following.lost.values(), wall)
+            write_at = self._status_writer.write(policy, status, now)
+            again += [] if write_at is None else [write_at]
+        return min(again, default=None)

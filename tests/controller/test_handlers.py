@@ -1,0 +1,110 @@
+"""kopf only brings events; nothing of it touches a user's object (R-P08, R-P13)."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, cast
+
+import kopf
+import pytest
+
+from membudget_controller import handlers
+from membudget_controller.observed import Observed
+
+SPEC = {"selector": {"matchLabels": {"app": "retriever"}}}
+
+
+def policy_event(kind: str | None, version: int = 5) -> kopf.RawEvent:
+    """As kopf hands it over."""
+    metadata = {
+        "name": "retrieval",
+        "namespace": "search",
+        "uid": "u",
+        "resourceVersion": str(version),
+        "generation": 1,
+        "creationTimestamp": "2026-11-20T10:00:00Z",
+        "managedFields": [{"manager": "kubectl"}],
+    }
+    body = {"apiVersion": "membudget.dev/v1alpha1", "kind": "MemoryPolicy", "metadata": metadata, "spec": SPEC}
+    return cast("kopf.RawEvent", {"type": kind, "object": body})
+
+
+def pod_event(kind: str | None, version: int = 5, managed: str = "true") -> kopf.RawEvent:
+    """With the fields that a kubelet writes."""
+    labels = {"membudget.dev/managed": managed}
+    metadata = {"name": "r-0", "namespace": "search", "uid": "p", "resourceVersion": str(version), "labels": labels}
+    status = {
+        "phase": "Running",
+        "podIP": "10.244.0.9",
+        "podIPs": [{"ip": "10.244.0.9"}, {"ip": "fd00::9"}],
+        "containerStatuses": [{"name": "engine", "restartCount": 2}],
+        "initContainerStatuses": [{"name": "membudget", "restartCount": 1}],
+    }
+    return cast("kopf.RawEvent", {"type": kind, "object": {"metadata": metadata, "spec": {}, "status": status}})
+
+
+@pytest.fixture
+def observed() -> Observed:
+    """Both kinds listed, empty."""
+    made = Observed(lambda: 0.0)
+    made.replace_policies([], 1)
+    made.replace_pods([], 1)
+    return made
+
+
+def test_an_event_shows_the_few_fields_that_matter(observed: Observed) -> None:
+    """R-P08: addresses and the restarts of all containers."""
+    handlers.take_pod_event(observed, pod_event("ADDED"))
+    (pod,) = observed.view().pods
+    assert ("10.244.0.9", ("10.244.0.9", "fd00::9"), 3, "Running", False) == (
+        pod.ip,
+        pod.ips,
+        pod.restarts,
+        pod.phase,
+        pod.host_network,
+    )
+
+
+@pytest.mark.parametrize(("kind", "asked"), [(None, True), ("ADDED", False), ("MODIFIED", False)])
+def test_a_watch_that_begins_anew_asks_for_a_full_list(observed: Observed, kind: str | None, asked: bool) -> None:
+    """Fault 4: kopf never tells of deletions that it missed."""
+    handlers.take_policy_event(observed, policy_event(kind))
+    assert (asked, 1) == (observed.take_list_asked(), len(observed.view().policies))
+
+
+def test_deletions_are_taken_as_what_they_are(observed: Observed) -> None:
+    """R-P13: of a pod at once, of a policy after the next list."""
+    handlers.take_policy_event(observed, policy_event("ADDED"))
+    handlers.take_pod_event(observed, pod_event("ADDED"))
+    handlers.take_pod_event(observed, pod_event("DELETED", 6))
+    before = observed.view()
+    handlers.take_policy_event(observed, policy_event("DELETED", 7))
+    assert ((), True, False, True) == (before.pods, before.known, observed.view().known, observed.take_list_asked())
+
+
+@pytest.mark.parametrize("broken", [{}, {"metadata": {}}, {"metadata": {"name": 5}}, "text"])
+def test_an_event_that_cannot_be_read_is_said_and_left(
+    observed: Observed, broken: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault 36: others go on."""
+    event = cast("kopf.RawEvent", {"type": "ADDED", "object": broken})
+    handlers.take_policy_event(observed, event)
+    handlers.take_pod_event(observed, event)
+    assert 2 == caplog.text.count("cannot be read")
+
+
+def test_kopf_is_set_to_write_nothing(observed: Observed) -> None:
+    """R-P13, facts.md: no event posting, no peering, only opted-in pods; only event handlers, so no finalizers."""
+    settings = handlers.operator_settings()
+    assert (False, True, "membudget.dev/managed=true", 500) == (
+        settings.posting.enabled,
+        settings.peering.standalone,
+        settings.watching.label_selectors["v1", "pods"],
+        settings.watching.chunk_size,
+    )
+    registry: Any = handlers.operator_registry(observed, threading.Event())
+    kinds = (registry._changing, registry._spawning, registry._indexing, registry._webhooks)
+    assert ([0] * 4, 2) == (
+        [len(kind.get_all_handlers()) for kind in kinds],
+        len(registry._watching.get_all_handlers()),
+    )

@@ -1,0 +1,398 @@
+"""The whole controller but for kopf and sockets: cluster, sidecars and clock in memory (R-P08, R-P10, R-P11, R-P13)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller.cluster_objects import make_pod, make_policy
+from controller.fake_cluster import FakeCluster
+from controller.fake_sidecar import FakeNetwork, FakeSidecar
+from membudget_contract.orders import HeldOrder, OrderNumber, PodIdentity, PolicyIdentity
+from membudget_contract.policy_status import ConditionType
+from membudget_controller.clocks import Clocks
+from membudget_controller.errors import SteppedDown
+from membudget_controller.keys import take_authority
+from membudget_controller.loop import Loop
+from membudget_controller.metrics import Metrics
+from membudget_controller.observed import Observed
+from membudget_controller.settings import KEY_CONFIG_MAP, ControllerSettings
+
+HOME = "membudget-system"
+START = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+
+
+class Controller:
+    """One controller over a cluster that outlives it."""
+
+    def __init__(self, cluster: FakeCluster | None = None, network: FakeNetwork | None = None) -> None:
+        self.now = 1000.0
+        self.cluster = cluster or FakeCluster()
+        self.network = network or FakeNetwork()
+        self.registry = CollectorRegistry()
+        self.start()
+
+    def start(self) -> None:
+        """A process begins, with nothing in memory."""
+        self.authority = take_authority(self.cluster, HOME, 5)
+        self.observed = Observed(lambda: self.now)
+        clocks = Clocks(lambda: self.now, lambda: START + dt.timedelta(seconds=self.now), lambda: 0.5)
+        self.registry = CollectorRegistry()
+        settings = ControllerSettings(namespace=HOME)
+        metrics = Metrics(self.registry)
+        self.loop = Loop(self.cluster, self.observed, self.authority, metrics, settings, clocks, self.network)
+
+    def add_pods(self, count: int, namespace: str = "search") -> list[FakeSidecar]:
+        """Pods with their sidecars, which read the keys of their namespace."""
+        made: list[FakeSidecar] = []
+        for _ in range(count):
+            address = f"10.244.{len(self.network.sidecars) // 250}.{len(self.network.sidecars) % 250 + 1}"
+            name = f"retriever-{len(self.network.sidecars)}"
+            pod = self.cluster.add_pod(make_pod(name, namespace=namespace, ip=address))
+            self.observed.see_pod(pod)
+            identity = PodIdentity(namespace=namespace, name=name, uid=pod.uid)
+            sidecar = FakeSidecar(identity, lambda: self.public_keys(namespace))
+            self.network.sidecars[address] = sidecar
+            made.append(sidecar)
+        return made
+
+    def public_keys(self, namespace: str) -> dict[str, str]:
+        """As a pod there sees them."""
+        stored = self.cluster.config_maps.get((namespace, KEY_CONFIG_MAP))
+        return dict(stored.data) if stored else {}
+
+    def apply(self, name: str = "retrieval", **spec: Any) -> None:
+        """As `kubectl apply` does, with its event."""
+        self.observed.see_policy(self.cluster.apply(make_policy(name, **spec)))
+
+    def delete(self, name: str = "retrieval") -> None:
+        """As `kubectl delete` does, with its event."""
+        self.observed.delete_policy(self.cluster.delete_policy("search", name))
+
+    def run(self, seconds: float = 5.0) -> None:
+        """Looks as often as the loop asks for, for so long by its clock."""
+        end = self.now + seconds
+        while self.now < end:
+            pause = self.loop.look()
+            self.now = min(self.now + pause, end) if pause > 0 else self.now
+            if self.observed.wake.is_set():
+                self.observed.wake.clear()
+                self.now += 0.001
+
+    def answers(self, name: str = "retrieval") -> dict[ConditionType, tuple[str, str]]:
+        """Of the status as it is stored."""
+        conditions = self.cluster.policies["search", name].status.conditions
+        return {condition.type: (condition.status.value, condition.reason.value) for condition in conditions}
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        """One metric."""
+        return self.registry.get_sample_value(f"membudget_controller_{name}", labels)
+
+
+def totals(sidecars: list[FakeSidecar]) -> list[str | None]:
+    """What each pod holds."""
+    return [sidecar.held.plan.total if sidecar.held else None for sidecar in sidecars]
+
+
+@pytest.fixture
+def controller() -> Controller:
+    """Over an empty cluster."""
+    return Controller()
+
+
+def test_from_apply_to_every_pod_and_back_to_the_status(controller: Controller) -> None:
+    """R-P08, R-P10: one order for each pod, acknowledged at the generation, said in the status."""
+    pods = controller.add_pods(5)
+    controller.apply(total="100Mi")
+    controller.run()
+    held = {pod.held.policy.generation for pod in pods if pod.held and pod.held.policy}
+    assert (["100Mi"] * 5, {1}, 5) == (totals(pods), held, controller.network.orders())
+    status = controller.cluster.policies["search", "retrieval"].status
+    assert (1, 5, 5, 0) == (
+        status.observed_generation,
+        status.matched_pods,
+        status.programmed_pods,
+        status.refused_pods,
+    )
+    assert ("True", "UnderBudget") == controller.answers()[ConditionType.READY]
+
+
+def test_a_converged_system_is_left_alone(controller: Controller) -> None:
+    """Guarantee 6: an hour of full lists, doubled events and reports: no write, no order."""
+    pods = controller.add_pods(3)
+    controller.apply()
+    controller.run()
+    controller.cluster.writes.clear()
+    before, reports = controller.network.orders(), sum(pod.reports for pod in pods)
+    for _ in range(12):
+        controller.run(300)
+        for pod in controller.cluster.pods.values():
+            controller.observed.see_pod(pod)
+    assert ([], before) == (controller.cluster.writes, controller.network.orders())
+    asked = sum(pod.reports for pod in pods) - reports
+    assert 3 * 50 < asked < 3 * 70
+
+
+def test_an_edit_moves_every_pod_once(controller: Controller) -> None:
+    """R-P08: another generation, one more order each."""
+    pods = controller.add_pods(3)
+    controller.apply(total="100Mi")
+    controller.run()
+    controller.apply(total="90Mi")
+    controller.run()
+    status = controller.cluster.policies["search", "retrieval"].status
+    assert (["90Mi"] * 3, 6, 2) == (totals(pods), controller.network.orders(), status.observed_generation)
+
+
+def test_pods_of_a_deleted_policy_return_to_their_profile(controller: Controller) -> None:
+    """R-P13: after a list has confirmed it; and a new one of the same name is another policy."""
+    pods = controller.add_pods(2)
+    controller.apply(total="100Mi")
+    controller.run()
+    controller.delete()
+    controller.run()
+    without = totals(pods), [pod.held.policy for pod in pods if pod.held]
+    controller.apply(total="80Mi")
+    controller.run()
+    assert ((["150Mi"] * 2, [None] * 2), ["80Mi"] * 2) == (without, totals(pods))
+
+
+@pytest.mark.parametrize("kind", ["Ending", "Gone"])
+def test_policies_that_vanish_with_their_kind_are_unknown_and_nothing_is_pushed(
+    controller: Controller, kind: str
+) -> None:
+    """Fault 15: the last good plans stay until the kind is served and listed again."""
+    pods = controller.add_pods(2)
+    controller.apply(total="100Mi")
+    controller.run()
+    controller.cluster.kind = kind
+    controller.delete()
+    controller.run(600)
+    before = totals(pods), controller.network.orders(), controller.sample("policies_known")
+    controller.cluster.kind = "Served"
+    controller.apply(total="90Mi")
+    controller.run()
+    assert ((["100Mi"] * 2, 2, 0.0), ["90Mi"] * 2) == (before, totals(pods))
+
+
+def test_with_the_api_server_gone_known_plans_are_still_pushed(controller: Controller) -> None:
+    """Faults 1 and 21: what is known stays known; a pod that comes back gets its plan."""
+    (pod,) = controller.add_pods(1)
+    pod.mode = "down"
+    controller.apply(total="100Mi")
+    controller.run()
+    controller.cluster.failing = 503
+    pod.mode = ""
+    controller.run(20)
+    assert ["100Mi"] == totals([pod])
+
+
+def test_nothing_is_pushed_while_no_list_has_succeeded(controller: Controller) -> None:
+    """Fault 18: started before the kind, or without an API server."""
+    (pod,) = controller.add_pods(1)
+    controller.cluster.kind = "Gone"
+    controller.apply()
+    controller.run(60)
+    assert (0, 0) == (pod.reports, len(pod.orders))
+    controller.cluster.kind = "Served"
+    controller.run(5)
+    assert ["100Mi"] == totals([pod])
+
+
+def test_a_restarted_controller_pushes_nothing_when_nothing_changed(controller: Controller) -> None:
+    """R-P08: it asks first; the only write is its epoch."""
+    pods = controller.add_pods(3)
+    controller.apply()
+    controller.run()
+    controller.cluster.writes.clear()
+    before = controller.network.orders()
+    controller.start()
+    controller.run(120)
+    assert ([f"secret in {HOME}"], before) == (controller.cluster.writes, controller.network.orders())
+    assert all(pod.reports > 2 for pod in pods)
+
+
+def test_a_change_made_while_the_controller_was_down_is_pushed_under_the_new_epoch(controller: Controller) -> None:
+    """R-P13, fault 16: deleted with the controller down; the profile comes after its start."""
+    (pod,) = controller.add_pods(1)
+    controller.apply()
+    controller.run()
+    controller.cluster.delete_policy("search", "retrieval")
+    controller.start()
+    controller.run()
+    epochs = [number.epoch for number, _ in pod.orders]
+    assert (["150Mi"], [5, 6]) == (totals([pod]), epochs)
+
+
+def test_a_lost_reply_is_repeated_with_the_same_bytes(controller: Controller) -> None:
+    """Guarantee 3: the order is applied once, and acknowledged as unchanged."""
+    (pod,) = controller.add_pods(1)
+    controller.run(1)
+    pod.mode = "reply lost"
+    controller.apply()
+    controller.run(2)
+    pod.mode = ""
+    controller.run(20)
+    sent = pod.bodies[1:]
+    assert (1, [True] + [False] * (len(sent) - 1)) == (len(set(sent)), [changed for _, changed in pod.orders[1:]])
+    assert ("True", "Programmed") == controller.answers()[ConditionType.PROGRAMMED]
+
+
+def test_a_restarted_or_moved_pod_is_asked_again(controller: Controller) -> None:
+    """R-P08: what it acknowledged may be gone with its disk."""
+    (pod,) = controller.add_pods(1)
+    controller.apply()
+    controller.run()
+    pod.held = None
+    (seen,) = controller.cluster.pods.values()
+    controller.observed.see_pod(controller.cluster.add_pod(replace(seen, restarts=1)))
+    controller.run()
+    assert ["100Mi"] == totals([pod])
+
+
+def test_a_refusal_is_told_and_the_others_are_programmed(controller: Controller) -> None:
+    """R-P10, fault 47: the reason of the sidecar stands in the condition; it is not pushed to again for minutes."""
+    refusing, *others = controller.add_pods(3)
+    refusing.mode = "refuse"
+    controller.apply(total="75%")
+    controller.run(30)
+    asked = len(refusing.bodies)
+    controller.run(60)
+    status = controller.cluster.policies["search", "retrieval"].status
+    message = status.conditions[1].message
+    assert (["75%"] * 2, 2, 1, asked) == (
+        totals(others),
+        status.programmed_pods,
+        status.refused_pods,
+        len(refusing.bodies),
+    )
+    assert "retriever-0: NoLimit: a total of 75% needs a container limit" == message
+
+
+def test_what_waits_for_a_limit_is_programmed_when_it_is_in_force(controller: Controller) -> None:
+    """R-P10: acknowledged with a problem, until a report says that it is gone."""
+    (pod,) = controller.add_pods(1)
+    pod.problem = "75% needs a limit"
+    controller.apply(total="75%")
+    controller.run()
+    before = controller.answers()[ConditionType.PROGRAMMED], len(pod.orders)
+    pod.problem = None
+    controller.run(90)
+    after = controller.answers()[ConditionType.PROGRAMMED], len(pod.orders)
+    assert ((("False", "Pushing"), 1), (("True", "Programmed"), 1)) == (before, after)
+
+
+def test_pods_that_do_not_answer_hold_up_no_other(controller: Controller) -> None:
+    """Fault 89: N of M are programmed, and the rest when they come back."""
+    pods = controller.add_pods(20)
+    for pod in pods[:2]:
+        pod.mode = "down"
+    controller.apply()
+    controller.run(5)
+    status = controller.cluster.policies["search", "retrieval"].status
+    before = status.programmed_pods, status.matched_pods, controller.answers()[ConditionType.PROGRAMMED]
+    for pod in pods:
+        pod.mode = ""
+    controller.run(20)
+    assert ((18, 20, ("False", "Unreachable")), ["100Mi"] * 20) == (before, totals(pods))
+
+
+def test_a_pod_without_the_key_waits_for_it(controller: Controller) -> None:
+    """R-P08: KeysPending, then programmed; the ConfigMap is looked at again and put back."""
+    (pod,) = controller.add_pods(1)
+    controller.apply()
+    hidden = FakeSidecar(pod.pod, dict)
+    (address,) = controller.network.sidecars
+    controller.network.sidecars[address] = hidden
+    controller.run(5)
+    pending = controller.answers()[ConditionType.PROGRAMMED]
+    controller.cluster.config_maps.clear()
+    controller.network.sidecars[address] = pod
+    controller.run(60)
+    assert (("False", "KeysPending"), ["100Mi"]) == (pending, totals([pod]))
+
+
+def test_two_policies_on_one_pod_are_told_apart(controller: Controller) -> None:
+    """R-P11: the higher precedence wins, the loser says so; without the winner the loser gets the pod."""
+    (pod,) = controller.add_pods(1)
+    controller.apply("low", total="90Mi")
+    controller.apply("high", total="110Mi", precedence=10)
+    controller.run()
+    before = totals([pod]), controller.answers("low")[ConditionType.ACCEPTED]
+    controller.delete("high")
+    controller.run()
+    assert ((["110Mi"], ("False", "Conflicted")), ["90Mi"]) == (before, totals([pod]))
+    assert ("True", "Accepted") == controller.answers("low")[ConditionType.ACCEPTED]
+
+
+def test_a_newer_controller_makes_this_one_step_down(controller: Controller) -> None:
+    """Fault 33: the pod says so, the Secret confirms it, and this one ends with a message and a code."""
+    controller.add_pods(1)
+    controller.apply(total="100Mi")
+    controller.run()
+    newer = Controller(controller.cluster, controller.network)
+    newer.apply(total="90Mi")
+    newer.run()
+    controller.apply(total="80Mi")
+    ended: list[bool] = []
+    controller.loop.run(lambda: ended.append(True))
+    assert isinstance(controller.loop.ended_by, SteppedDown)
+    assert ([True], True) == (ended, "epoch 6" in str(controller.loop.ended_by))
+
+
+def test_a_pod_alone_cannot_make_the_controller_step_down(controller: Controller) -> None:
+    """Security: whoever may label a pod could otherwise stop every push; the Secret knows of no newer epoch."""
+    liar, honest = controller.add_pods(2)
+    controller.run(1)
+    assert liar.held is not None
+    number = OrderNumber(epoch=10**12, sequence=1)
+    policy = PolicyIdentity(name="", uid="", generation=1)
+    liar.held = HeldOrder(number=number, policy=policy, plan=liar.held.plan, plan_hash="another")
+    controller.apply()
+    controller.run(90)
+    assert ["100Mi"] == totals([honest])
+    assert ("False", "Refused") == controller.answers()[ConditionType.PROGRAMMED]
+
+
+def test_flapping_labels_are_coalesced(controller: Controller) -> None:
+    """Fault 37: ten changes a second, one order a second at most."""
+    (pod,) = controller.add_pods(1)
+    controller.apply(total="100Mi")
+    controller.run(2)
+    (seen,) = controller.cluster.pods.values()
+    before = len(pod.orders)
+    for turn in range(100):
+        labels = {**seen.labels, "app": "retriever" if turn % 2 else "other"}
+        controller.observed.see_pod(controller.cluster.add_pod(replace(seen, labels=labels)))
+        controller.run(0.1)
+    assert 2 <= len(pod.orders) - before <= 11
+
+
+def test_metrics_say_how_it_stands(controller: Controller) -> None:
+    """R-P10: counts and results."""
+    _, silent = controller.add_pods(2)
+    silent.mode = "down"
+    controller.apply()
+    controller.run(3)
+    assert (1, 2, 1, 1, 1) == (
+        controller.sample("policies"),
+        controller.sample("pods"),
+        controller.sample("pods_programmed"),
+        controller.sample("pushes_total", result="Acknowledged"),
+        controller.sample("key_namespaces", published="true"),
+    )
+    assert (controller.sample("reports_total", result="Unreachable") or 0) >= 2
+
+
+def test_orders_are_numbered_once_for_each_content(controller: Controller) -> None:
+    """Guarantee 3: no number is used for two pods or two contents."""
+    pods = controller.add_pods(4)
+    for total in ("100Mi", "90Mi", "80Mi"):
+        controller.apply(total=total)
+        controller.run(3)
+    numbers = [number for pod in pods for number, _ in pod.orders]
+    assert (12, 12) == (len(numbers), len(set(numbers)))

@@ -1,0 +1,134 @@
+"""A status is written where it differs, at the version that was looked at, once a second at most (R-P10)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+
+import pytest
+
+from controller.cluster_objects import make_policy
+from controller.fake_cluster import FakeCluster
+from membudget_contract.policy_status import PolicyStatus
+from membudget_controller.cluster import Transition
+from membudget_controller.conditions import policy_status
+from membudget_controller.objects import ObservedPolicy
+from membudget_controller.observed import Observed
+from membudget_controller.pod_facts import PodFacts, Standing
+from membudget_controller.status_writer import (
+    CONFLICT_PAUSE_SECONDS,
+    FAILURE_PAUSE_SECONDS,
+    WRITE_PAUSE_SECONDS,
+    StatusWriter,
+    transitions,
+)
+
+NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+PUSHING, WELL = PodFacts("a", Standing.PUSHING), PodFacts("a", Standing.PROGRAMMED, over_budget=False)
+
+
+def status_of(policy: ObservedPolicy, *followers: PodFacts) -> PolicyStatus:
+    """As the loop makes it."""
+    return policy_status(policy, followers, (), NOW)
+
+
+class Written:
+    """A writer, a cluster with one policy, and the view that the writer refreshes."""
+
+    def __init__(self) -> None:
+        self.cluster = FakeCluster()
+        self.policy = self.cluster.apply(make_policy())
+        self.observed = Observed(lambda: 0.0)
+        self.observed.replace_policies([self.policy], self.policy.resource_version)
+        self.writer = StatusWriter(self.cluster, self.observed)
+
+    def write(self, now: float, *followers: PodFacts) -> float | None:
+        """The status of these followers, for the policy as the view has it."""
+        (seen,) = self.observed.view().policies
+        return self.writer.write(seen, status_of(seen, *followers), now)
+
+
+def test_what_is_so_already_is_not_written_again() -> None:
+    """Guarantee 6: the view has the written object at once, before any event."""
+    made = Written()
+    made.write(0, WELL)
+    assert (None, ["status of retrieval"]) == (made.write(5, WELL), made.cluster.writes)
+
+
+def test_a_policy_is_written_once_a_second_at_most() -> None:
+    """R-P10: the latest status is written when the second is over."""
+    made = Written()
+    made.write(10, PUSHING)
+    waits = made.write(10.4, WELL)
+    before = len(made.cluster.statuses)
+    made.write(10 + WRITE_PAUSE_SECONDS, WELL)
+    assert (11.0, 1, 2) == (waits, before, len(made.cluster.statuses))
+
+
+def test_a_conflict_is_decided_anew_from_the_newer_object() -> None:
+    """R-P10: another writer's change is seen, not overwritten; the retry is soon."""
+    made = Written()
+    made.cluster.apply(make_policy(total="90Mi"))
+    again = made.write(0, WELL)
+    (seen,) = made.observed.view().policies
+    made.write(CONFLICT_PAUSE_SECONDS, WELL)
+    written = made.cluster.policies["search", "retrieval"].status
+    assert (CONFLICT_PAUSE_SECONDS, 2, 2) == (again, seen.generation, written.observed_generation)
+
+
+def test_a_storm_of_other_writers_is_outlived() -> None:
+    """Fault 9: right soon after it ends, and during it where a write gets through."""
+    made = Written()
+    made.cluster.before_write = lambda _: made.cluster.annotate("search", "retrieval")
+    now = 0.0
+    for _ in range(100):
+        now = made.write(now, WELL) or now
+    stormy = len(made.cluster.statuses)
+    made.cluster.before_write = lambda _: None
+    made.write(now, WELL)
+    assert (0, 1, True) == (stormy, len(made.cluster.statuses), now < 5.1)
+
+
+@pytest.mark.parametrize("status", [403, 404, 500, 507])
+def test_a_write_that_fails_is_tried_again_after_a_pause(status: int) -> None:
+    """Fault 21: bounded while the API server takes nothing; known policies are pushed all the same."""
+    made = Written()
+    made.cluster.failing = status
+    assert FAILURE_PAUSE_SECONDS == made.write(0, WELL)
+    made.cluster.failing = None
+    assert ([], None) == (made.cluster.statuses, made.writer.write(*_same(made), 1))
+
+
+def _same(made: Written) -> tuple[ObservedPolicy, PolicyStatus]:
+    (seen,) = made.observed.view().policies
+    return seen, seen.status
+
+
+def test_transitions_become_events_once() -> None:
+    """R-P10: all three at first, then what moved; nothing where only a message changed."""
+    made = Written()
+    made.write(0, WELL)
+    first = [event.reason for event in made.cluster.events]
+    made.write(2, PodFacts("a", Standing.REFUSED, "NoLimit: no limit", over_budget=False))
+    made.write(4, PodFacts("a", Standing.REFUSED, "NoLimit: still none", over_budget=False))
+    assert ["Accepted", "Programmed", "UnderBudget"] == first
+    assert [Transition("Refused", "Programmed: a: NoLimit: no limit", warning=True)] == made.cluster.events[3:]
+
+
+def test_no_event_without_a_written_status() -> None:
+    """R-P10: a conflict tells nobody anything."""
+    made = Written()
+    made.cluster.annotate("search", "retrieval")
+    made.write(0, WELL)
+    assert [] == made.cluster.events
+
+
+def test_a_changed_reason_is_a_transition_and_a_changed_message_is_none() -> None:
+    """R-P10: of the pure part."""
+    before = status_of(make_policy(), PUSHING)
+    unreachable = status_of(make_policy(), replace(PUSHING, standing=Standing.UNREACHABLE))
+    other_pod = status_of(make_policy(), replace(PUSHING, name="b"))
+    assert (["Unreachable"], []) == (
+        [transition.reason for transition in transitions(before, unreachable)],
+        list(transitions(before, other_pod)),
+    )
