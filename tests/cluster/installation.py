@@ -73,6 +73,12 @@ class Installation:
             self.controller.kill()
             self.controller.wait()
 
+    def stop_controller(self) -> None:
+        """SIGTERM; gone within 10 s when this returns."""
+        if self.controller is not None:
+            self.controller.terminate()
+            self.controller.wait(timeout=10)
+
     def close(self) -> None:
         """End the controller."""
         self.kill_controller()

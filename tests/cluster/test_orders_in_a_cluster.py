@@ -146,6 +146,26 @@ def test_a_converged_system_writes_and_pushes_nothing_for_a_minute(
     assert (writes, installation.pushes() - pushes) == ([], 0)
 
 
+def test_transitions_are_events_on_the_policy(installation: Installation, pod: RetrievalPod) -> None:
+    """R-P10: `kubectl describe mempol` tells when it was programmed."""
+    namespace = pod.place.namespace
+    installation.apply_policy(namespace, "told", budget={"total": "180Mi"})
+    until(lambda: installation.is_programmed(namespace, "told"))
+    until(
+        lambda: (
+            "Programmed" in installation.control_plane.kubectl("events", "-n", namespace, "--for=mempol/told").stdout
+        )
+    )
+
+
+def test_the_controller_ends_on_sigterm_in_time(installation: Installation, pod: RetrievalPod) -> None:
+    """R-P08: exit code 0 within 10 s, and every pod keeps its plan."""
+    installation.stop_controller()
+    assert installation.controller is not None
+    assert (installation.controller.returncode, pod.holds(150 * MIB)) == (0, True)
+    installation.start_controller()
+
+
 def test_kubectl_get_says_it_at_a_glance(installation: Installation, pod: RetrievalPod) -> None:
     """R-P01: and so does `membudget status -n`, with exit code 0 once programmed."""
     namespace = pod.place.namespace
