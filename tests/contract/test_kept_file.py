@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,22 @@ def test_a_write_that_fails_leaves_the_old_message_and_nothing_beside(kept: Path
         write_kept(folder, ROOM)
     assert sorted(path.name for path in kept.parent.iterdir()) == ["folder", "room.kept"]
     assert read_kept(kept, Room) == ROOM
+
+
+def test_what_a_killed_writer_left_is_gone_with_the_next_write(kept: Path) -> None:
+    """R-P09: a process that is killed at each write must not fill the disk."""
+    code = (
+        "import os, pathlib, signal, sys\nfrom membudget_contract.control_api import Room\n"
+        "from membudget_contract.kept_file import write_kept\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_kept(pathlib.Path(sys.argv[1]), Room(room_bytes=9))"
+    )
+    for _ in range(2):
+        killed = subprocess.run([sys.executable, "-c", code, str(kept)], check=False)
+        assert (killed.returncode, len(list(kept.parent.iterdir()))) == (-signal.SIGKILL, 2)
+    assert read_kept(kept, Room) == ROOM
+    write_kept(kept, Room(room_bytes=1))
+    assert (read_kept(kept, Room), list(kept.parent.iterdir())) == (Room(room_bytes=1), [kept])
 
 
 def test_a_file_torn_at_any_length_is_refused(kept: Path) -> None:

@@ -1,8 +1,12 @@
 """Stand-ins that speak the runtime's own interfaces: memory and clock moved by hand, a component made of numbers."""
 
+import gc
 from collections.abc import Mapping
 
+import msgspec
+
 from membudget_contract.control_api import Budgets
+from membudget_contract.plan import CollectionPlan
 from membudget_contract.policy import Priority, Signal
 from membudget_runtime.bounds import Bounds, start_budgets
 from membudget_runtime.component import CollectionUse, Component, Ranking, Removed
@@ -70,6 +74,8 @@ class Pile(Component):
         self.mapped: int | None = 0
         self.steps: list[int] = []
         self.paged_out: list[int] = []
+        self.applied: list[Budgets] = []
+        self.spares_given = 0
 
     def owned_bytes(self) -> int:
         """All collections."""
@@ -94,6 +100,14 @@ class Pile(Component):
                 removed.count(name, taken)
                 removed.freed_bytes += taken
         return removed
+
+    def apply(self, budgets: Budgets) -> None:
+        """Noted."""
+        self.applied.append(budgets)
+
+    def give_back_spare(self) -> None:
+        """Noted: a trim asks for it."""
+        self.spares_given += 1
 
     def page_out(self, target_bytes: int) -> int:
         """Noted; gives what is mapped."""
@@ -123,3 +137,19 @@ def ledger_of(
 def start() -> Budgets:
     """The built-in bounds."""
     return start_budgets({})
+
+
+def budgets_with(ceilings: Mapping[str, int], *, live: bool = True) -> Budgets:
+    """Of a policy with these ceilings, the classes of RANKING, and a total that is never met."""
+    classes = RANKING.priorities.items()
+    return msgspec.structs.replace(
+        start(),
+        live=live,
+        total_bytes=1 << 50,
+        soft_entry_bytes=1 << 50,
+        components=dict(ceilings),
+        collections=tuple(CollectionPlan(name=name, priority=priority) for name, priority in classes),
+        exclude_collections=tuple(RANKING.excluded),
+        gc_thresholds=gc.get_threshold(),
+        cache_compression=False,
+    )

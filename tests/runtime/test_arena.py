@@ -1,16 +1,33 @@
+import gc
 import random
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from membudget_runtime.arena import ALONE_BYTES, SEGMENT_BYTES, SPARE_SEGMENTS, Extent, SegmentArena, page_bytes
+from membudget_runtime.arena import (
+    ALONE_BYTES,
+    DEAD_EXTENT_BYTES,
+    DEAD_EXTENTS,
+    SEGMENT_BYTES,
+    SPARE_SEGMENTS,
+    Extent,
+    SegmentArena,
+    page_bytes,
+)
 
 lengths = st.one_of(
     st.integers(0, 300),
     st.integers(1500, 9000),
     st.sampled_from([ALONE_BYTES - 1, ALONE_BYTES, ALONE_BYTES + 1, SEGMENT_BYTES, SEGMENT_BYTES + 1]),
 )
+
+
+def move_together(arena: SegmentArena) -> None:
+    """Step by step, as `BoundedCache` does it."""
+    while arena.move_sparsest():
+        pass
+    arena.give_back_spare()
 
 
 class ArenaAgainstDict(RuleBasedStateMachine):
@@ -30,6 +47,13 @@ class ArenaAgainstDict(RuleBasedStateMachine):
             self.model[self.arena.store(value)] = value
             assert self.arena.held_bytes - before <= page_bytes(length)
 
+    @rule(length=st.integers(5000, 9000))
+    def fill(self, length: int) -> None:
+        """Two segments and more, so that one is not open and can be moved."""
+        for number in range(2 * SEGMENT_BYTES // length + 1):
+            value = number.to_bytes(2) * (length // 2)
+            self.model[self.arena.store(value)] = value
+
     @precondition(lambda self: self.model)
     @rule(seed=st.integers(0, 2**16), share=st.sampled_from([0.05, 0.5, 0.95, 1.0]))
     def release(self, seed: int, share: float) -> None:
@@ -39,10 +63,10 @@ class ArenaAgainstDict(RuleBasedStateMachine):
             self.arena.release(extent)
             del self.model[extent]
 
-    @rule(wanted=st.sampled_from([0, SEGMENT_BYTES, 10 * SEGMENT_BYTES]))
-    def compact(self, wanted: int) -> None:
-        """Down to a goal."""
-        self.arena.compact(wanted)
+    @rule()
+    def move_together(self) -> None:
+        """As far as it pays, and nothing stays spare: what a cache does before it is trimmed."""
+        move_together(self.arena)
         assert self.arena.resident_bytes == self.arena.held_bytes
 
     @rule()
@@ -74,6 +98,7 @@ class ArenaAgainstDict(RuleBasedStateMachine):
         assert arena.live_bytes == live
         assert live <= arena.held_bytes <= arena.resident_bytes
         assert spare <= (SPARE_SEGMENTS + 1) * SEGMENT_BYTES
+        assert 0 <= arena.dead_extent_bytes <= (1 + DEAD_EXTENTS) * len(self.model) * DEAD_EXTENT_BYTES
         assert self.model or arena.resident_bytes == 0
 
 
@@ -89,7 +114,7 @@ def test_compaction_gives_back_all_but_a_seventh_around_random_survivors() -> No
         if chance.random() > 0.1:
             arena.release(extent)
     before = arena.resident_bytes / arena.live_bytes
-    arena.compact(0)
+    move_together(arena)
     assert (before > 5, arena.resident_bytes / arena.live_bytes < 1.15) == (True, True)
 
 
@@ -105,3 +130,24 @@ def test_a_full_arena_uses_the_pages_of_what_left_before_it_maps_more() -> None:
         for _ in range(batch):
             arena.store(bytes(2048))
         assert arena.resident_bytes == full
+
+
+def test_released_values_are_soon_forgotten_and_counted_until_then() -> None:
+    """R-E02: twenty values rewritten over and over beside some that stay; every extent on the heap is accounted for."""
+    arena = SegmentArena()
+    before = extents_on_the_heap()
+    hot = [arena.store(bytes(10)) for _ in range(20)]
+    stay: list[Extent] = []
+    for turn in range(100_000):
+        arena.release(hot[turn % 20])
+        hot[turn % 20] = arena.store(bytes(10))
+        if turn % 5000 == 0:
+            stay.append(arena.store(bytes(10)))
+    dead = extents_on_the_heap() - before - len(hot) - len(stay)
+    assert arena.dead_extent_bytes == dead * DEAD_EXTENT_BYTES
+    assert dead <= len(hot) + len(stay) + DEAD_EXTENTS * (1 + 100_000 * 10 // SEGMENT_BYTES)
+
+
+def extents_on_the_heap() -> int:
+    """Of all arenas."""
+    return sum(isinstance(thing, Extent) for thing in gc.get_objects())

@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from membudget_contract.policy import EVICTABLE, Priority
-from membudget_runtime.arena import page_bytes
-from membudget_runtime.bounds import Bounds
+from membudget_runtime.arena import SEGMENT_BYTES, SPARSE, page_bytes
 from membudget_runtime.cache import ENTRY_BYTES, BoundedCache
+from membudget_runtime.own_memory import PAGE_BYTES
+from membudget_runtime.reclaim import Reclaimer
 from membudget_runtime.spill import SpillStore
-from runtime.fakes import MB, RANKING, HandClock, ledger_of
+from runtime.fakes import MB, RANKING, HandClock, budgets_with, ledger_of, start
 
 NAME = "semanticCache"
 collections = st.sampled_from(["low", "medium", "high", "critical", "pinned"])
@@ -23,7 +24,7 @@ class CacheAgainstDict(RuleBasedStateMachine):
     @initialize()
     def _empty(self) -> None:
         self.clock = HandClock()
-        self.ledger, _ = ledger_of(ceilings={NAME: 2 * MB}, clock=self.clock)
+        self.ledger, _ = ledger_of(ceilings={NAME: 6 * MB}, clock=self.clock)
         self.folder = tempfile.TemporaryDirectory()
         store = SpillStore(Path(self.folder.name), MB)
         self.cache: BoundedCache[int] = BoundedCache(
@@ -72,13 +73,14 @@ class CacheAgainstDict(RuleBasedStateMachine):
         self.clock.now += seconds
         self.cache.expire()
 
-    @rule(ceiling=st.integers(MB // 2, 3 * MB))
+    @rule(ceiling=st.integers(MB // 2, 6 * MB))
     def resize(self, ceiling: int) -> None:
-        """As a policy would; Critical and excluded values may keep it above."""
-        self.ledger.set_bounds(Bounds("plan", self.ledger.bounds.signal, None, {NAME: ceiling}, RANKING))
-        while self.ledger.evict_over_ceiling(self.cache, 0, Priority.HIGH).entries:
-            pass
-        self.cache.give_back_spare()
+        """As a policy would; only Critical and excluded values may keep it above, with what is dead between them."""
+        Reclaimer(self.ledger, start()).apply(budgets_with({NAME: ceiling}))
+        stay = [use for use in self.cache.collections() if use.name in {"critical", "pinned"}]
+        rounding = sum(use.entries for use in stay) * PAGE_BYTES
+        least = sum(use.owned_bytes for use in stay) / SPARSE + SEGMENT_BYTES + rounding
+        assert self.cache.owned_bytes() <= max(ceiling, least if stay else 0)
 
     @rule()
     def clear(self) -> None:

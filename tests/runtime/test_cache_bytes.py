@@ -10,9 +10,9 @@ TOTAL_BYTES = 40 * 1024 * 1024
 PROCESSES = 3
 
 
-def filled(folder: Path, entry_bytes: int) -> tuple[int, int, int]:
+def filled(folder: Path, entry_bytes: int, how: str = "once") -> tuple[int, int, int]:
     """A fresh process that fills a cache: bytes it reports, bytes its RssAnon grew by, entries it was given."""
-    argv = [sys.executable, str(FILL), str(folder), str(entry_bytes), str(TOTAL_BYTES)]
+    argv = [sys.executable, str(FILL), str(folder), str(entry_bytes), str(TOTAL_BYTES), how]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -37,6 +37,13 @@ def test_reported_bytes_lie_within_a_tenth_of_what_the_kernel_charges(tmp_path: 
     """R-E02: the mean of fresh processes, each read from outside."""
     runs = [filled(tmp_path / str(run), entry_bytes) for run in range(PROCESSES)]
     assert statistics.fmean(reported / grown for reported, grown, _ in runs) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("how", "entry_bytes"), [("churn", 64), ("churn", 2048), ("hot", 64)])
+def test_reported_bytes_stay_true_when_entries_come_and_go(tmp_path: Path, how: str, entry_bytes: int) -> None:
+    """R-E02: what left must leave nothing behind that is not counted."""
+    reported, grown, _ = filled(tmp_path, entry_bytes, how)
+    assert reported / grown == pytest.approx(1.0, abs=0.1)
 
 
 def test_counting_only_the_values_would_miss_most_of_a_small_entry(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -29,12 +30,15 @@ from membudget_contract.control_api import (
     Room,
 )
 from membudget_contract.plan import Message
-from membudget_runtime.control_server import CONNECTIONS, MAX_BODY_BYTES, ControlServer
+from membudget_contract.policy import Priority
+from membudget_runtime.component import Ranking, Removed
+from membudget_runtime.control_server import CONNECTIONS, MAX_BODY_BYTES, ControlServer, StillAsked
 from membudget_runtime.errors import AlreadyServed
+from membudget_runtime.memory_runtime import MemoryRuntime
 from membudget_runtime.reclaim import Reclaimer
 from membudget_runtime.report import report
 from memory_cgroup import require
-from runtime.fakes import Pile, ledger_of, start
+from runtime.fakes import MB, Pile, budgets_with, ledger_of, start
 
 NOBODY = 65534
 BUDGETS = start()
@@ -56,8 +60,9 @@ class Service:
         """As the runtime does."""
         return report(self.ledger)
 
-    def apply(self, budgets: Budgets) -> Freed:
+    def apply(self, budgets: Budgets, still_asked: StillAsked) -> Freed:
         """Noted; bounds stay."""
+        del still_asked
         self.asked.append(budgets)
         return self.reclaimer.free(FreeRequest(means=Means.TRIM, target_bytes=0))
 
@@ -66,8 +71,9 @@ class Service:
         self.asked.append(room)
         return Accepted()
 
-    def free(self, request: FreeRequest) -> Freed:
+    def free(self, request: FreeRequest, still_asked: StillAsked) -> Freed:
         """Waits until it may go on; a negative target is what it cannot do."""
+        del still_asked
         self.asked.append(request)
         self.entered.release()
         self.may_go_on.wait()
@@ -90,8 +96,9 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
     def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """One request: status and body."""
-        self.request(method, path, body)
+        """One request: status and body; a refusal may come before all of the body went."""
+        with contextlib.suppress(BrokenPipeError):
+            self.request(method, path, body)
         answer = self.getresponse()
         return answer.status, answer.read()
 
@@ -273,6 +280,105 @@ def test_a_request_in_work_never_gives_way(served: Path, service: Service) -> No
     for thread in threads:
         thread.join()
     assert statuses == [200] * CONNECTIONS
+
+
+class SlowDisk(Pile):
+    """Its spill waits, without the ledger's lock, until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__("index", {"low": 100 * MB})
+        self.entered = threading.Semaphore(0)
+        self.may_go_on = threading.Event()
+
+    def spill(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
+        """Nothing, slowly."""
+        del target_bytes, priority, ranking
+        self.entered.release()
+        self.may_go_on.wait(20)
+        return Removed()
+
+
+@pytest.fixture
+def slow(folder: Path) -> Generator[tuple[Path, SlowDisk, MemoryRuntime]]:
+    """A real runtime whose spill takes until it may go on."""
+    runtime, disk = MemoryRuntime(folder, {}), SlowDisk()
+    runtime.ledger.register(disk)
+    runtime.serve(folder / "engine.sock")
+    yield folder / "engine.sock", disk, runtime
+    disk.may_go_on.set()
+    runtime.close()
+
+
+ORDERS = {
+    "Evict": ("POST", FREE_PATH, FreeRequest(means=Means.EVICT, target_bytes=10 * MB)),
+    "Resize": ("PUT", BUDGETS_PATH, msgspec.structs.replace(budgets_with({"index": 90 * MB}), plan_hash="late")),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("given_up", "held"), [(True, 100 * MB), (False, 90 * MB)])
+def test_an_action_whose_asker_gave_up_while_it_waited_for_its_turn_is_not_carried_out(
+    slow: tuple[Path, SlowDisk, MemoryRuntime], order: str, given_up: bool, held: int
+) -> None:
+    """R-E10: the next request, of one who only ended its sending side, is."""
+    path, disk, runtime = slow
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(contextlib.closing(Connection(path)))
+        first.request("POST", FREE_PATH, msgspec.json.encode(FreeRequest(means=Means.SPILL, target_bytes=1)))
+        assert disk.entered.acquire(timeout=20)
+        method, target, message = ORDERS[order]
+        second = stack.enter_context(contextlib.closing(Connection(path)))
+        second.request(method, target, msgspec.json.encode(message))
+        time.sleep(0.2)  # it waits behind the first
+        if given_up:
+            second.close()
+        else:
+            second.sock.shutdown(socket.SHUT_WR)
+        disk.may_go_on.set()
+        statuses = [waiting.getresponse().status for waiting in (first, second) if waiting.sock]
+        last = stack.enter_context(contextlib.closing(Connection(path)))
+        trim = msgspec.json.encode(FreeRequest(means=Means.TRIM, target_bytes=0))
+        statuses.append(last.ask("POST", FREE_PATH, trim)[0])
+    kept_hash = runtime.report().plan_hash
+    assert (statuses, disk.owned_bytes()) == ([200] * (2 if given_up else 3), held)
+    assert (kept_hash == "late") == (order == "Resize" and not given_up)
+
+
+FROZEN = """
+import pathlib, sys
+from membudget_runtime.memory_runtime import MemoryRuntime
+folder = pathlib.Path(sys.argv[1])
+runtime = MemoryRuntime(folder, {})
+cache = runtime.cache("semanticCache", ttl_seconds=60.0)
+for key in range(500):
+    cache.put(key, bytes([key % 256]) * 1000)
+runtime.serve(folder / "engine.sock")
+print("serving", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_frozen_engine_does_not_carry_out_what_timed_out_meanwhile(folder: Path) -> None:
+    """R-E10: fault 43: three evictions and a room, given up before the engine goes on."""
+    path, argv = folder / "engine.sock", [sys.executable, "-c", FROZEN, str(folder)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        evict = msgspec.json.encode(FreeRequest(means=Means.EVICT, target_bytes=100_000))
+        room = msgspec.json.encode(Room(room_bytes=1))
+        for method, target, body in (*[("POST", FREE_PATH, evict)] * 3, ("PUT", ROOM_PATH, room)):
+            with contextlib.closing(Connection(path)) as given_up:
+                given_up.request(method, target, body)
+        process.send_signal(signal.SIGCONT)
+        with contextlib.closing(Connection(path)) as asking:
+            for _ in range(20):
+                time.sleep(0.02)
+                told = msgspec.json.decode(asking.ask("GET", REPORT_PATH)[1], type=Report)
+                assert ([part.entries for part in told.components], (told.room_bytes or 0) > 1) == ([500], True)
+        process.stdin.write(b"\n")
 
 
 def test_a_closed_server_answers_no_more_and_leaves_no_socket(folder: Path) -> None:

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membudget_contract.policy import Priority, Signal
+from membudget_runtime.bounds import Bounds
 from membudget_runtime.errors import NoRoom, ValueTooLarge
 from membudget_runtime.ledger import READ_AGAIN_BYTES, STEP_BYTES
-from runtime.fakes import MB, HandClock, Pile, ledger_of
+from runtime.fakes import MB, RANKING, HandClock, Pile, ledger_of
 
 
 @given(
@@ -25,18 +26,90 @@ def test_room_is_what_the_target_leaves_beside_unmanaged_bytes(
     assert ledger.over_bytes() == pile.owned_bytes() + unmanaged - target
 
 
-def test_the_sidecars_figure_counts_while_fresh_and_only_when_smaller() -> None:
-    """R-E10: two seconds, then the own reading stands alone."""
+@pytest.mark.parametrize("signal", [Signal.UNRECLAIMABLE, Signal.RESIDENT_SET_SIZE])
+@pytest.mark.parametrize(
+    ("seconds", "unmanaged", "room"),
+    [
+        (0.1, 10, 82),  # the own room is 90: 8 lie where only the sidecar sees them
+        (2.0, 10, 82),
+        (2.0, 30, 62),  # what grew since is seen at once
+        (2.0, 5, 82),  # what shrank since is not believed while the sidecar's figure is fresh
+        (2.1, 5, 87),
+        (15.0, 10, 82),  # between two looks the 8 stay subtracted
+        (15.1, 10, 90),  # the sidecar is gone
+    ],
+)
+def test_what_only_the_sidecar_sees_stays_subtracted_between_its_looks(
+    signal: Signal, seconds: float, unmanaged: int, room: int
+) -> None:
+    """R-E10: memory of a sibling in the cgroup, of the kernel, of a tmpfs (docs/decisions/0002)."""
     clock = HandClock()
-    ledger, _ = ledger_of(ceilings={}, target=100, unmanaged=10, clock=clock)
-    ledger.tell_room(50)
-    smaller = ledger.room_bytes()
-    clock.now = 2.0
-    fresh = ledger.room_bytes()
-    clock.now = 2.001
-    stale = ledger.room_bytes()
+    ledger, memory = ledger_of(ceilings={}, target=100, unmanaged=10, clock=clock, signal=signal)
+    ledger.tell_room(100 - 10 - 8)
+    clock.now, memory.unmanaged = seconds, unmanaged
+    assert ledger.room_bytes() == room
+
+
+@pytest.mark.parametrize(("seconds", "room"), [(0.0, 90), (2.0, 70), (2.1, 70), (15.0, 70)])
+def test_a_sidecar_that_sees_less_loosens_nothing(seconds: float, room: int) -> None:
+    """R-E10: the own reading is nearer, and now; 20 more are unmanaged since."""
+    clock = HandClock()
+    ledger, memory = ledger_of(ceilings={}, target=100, unmanaged=10, clock=clock)
     ledger.tell_room(95)
-    assert (smaller, fresh, stale, ledger.room_bytes()) == (50, 50, 90, 90)
+    clock.now, memory.unmanaged = seconds, 30 if seconds else 10
+    assert ledger.room_bytes() == room
+
+
+@pytest.mark.parametrize("told", [40, 95])
+@pytest.mark.parametrize(("seconds", "change"), [(0.1, 0), (2.0, 0), (2.1, -20), (15.0, -20)])
+def test_the_working_set_is_the_sidecars_to_tell(told: int, seconds: float, change: int) -> None:
+    """R-E10: the resident set is no bound of it, in neither direction: fresh the figure rules, then only what moved."""
+    clock = HandClock()
+    ledger, memory = ledger_of(ceilings={}, target=100, unmanaged=10, clock=clock, signal=Signal.WORKING_SET)
+    ledger.tell_room(told)
+    clock.now, memory.unmanaged = seconds, 30
+    assert ledger.room_bytes() == told + change
+
+
+def test_without_a_sidecar_the_resident_set_stands_for_the_working_set() -> None:
+    """R-E10: and again once it is gone."""
+    clock = HandClock()
+    ledger, _ = ledger_of(ceilings={}, target=100, unmanaged=10, clock=clock, signal=Signal.WORKING_SET)
+    before = ledger.room_bytes()
+    ledger.tell_room(40)
+    clock.now = 15.1
+    assert (before, ledger.room_bytes()) == (90, 90)
+
+
+def test_the_sidecars_figure_holds_while_the_own_signal_cannot_be_read() -> None:
+    """R-E10: for as long as it is fresh; then nobody knows, and the ceilings hold."""
+    clock, pile = HandClock(), Pile("index", {"low": 60, "critical": 20})
+    ledger, _ = ledger_of(pile, ceilings={"index": 200}, target=100, unmanaged=None, clock=clock)
+    ledger.tell_room(50)
+    with pytest.raises(NoRoom), ledger.reserve("index", 40):
+        pass
+    with ledger.reserve("index", 30):
+        fresh = (ledger.room_bytes(), pile.held)
+    clock.now = 2.1
+    with ledger.reserve("index", 100):
+        assert (fresh, ledger.room_bytes()) == ((50, {"low": 0, "critical": 20}), None)
+
+
+def test_a_reading_that_fails_for_a_while_takes_nothing_off_the_next_one() -> None:
+    """R-E10: what only the sidecar saw is unknown when the own reading failed at that moment."""
+    clock = HandClock()
+    ledger, memory = ledger_of(ceilings={}, target=100, unmanaged=None, clock=clock)
+    ledger.tell_room(50)
+    clock.now, memory.unmanaged = 3.0, 10
+    assert ledger.room_bytes() == 90
+
+
+def test_new_bounds_forget_the_room_that_was_told_for_the_old_ones() -> None:
+    """R-E10: a lower target, told before its budgets came, would be subtracted twice."""
+    ledger, _ = ledger_of(ceilings={}, target=100, unmanaged=10)
+    ledger.tell_room(20)
+    ledger.set_bounds(Bounds("next", Signal.UNRECLAIMABLE, 40, {}, RANKING))
+    assert ledger.room_bytes() == 30
 
 
 def test_an_unknown_signal_leaves_only_the_ceilings() -> None:
@@ -124,6 +197,18 @@ def test_mapped_pages_count_only_where_the_signal_has_them(signal: Signal, held:
     pile.mapped = 7
     ledger, _ = ledger_of(pile, ceilings={}, signal=signal)
     assert (ledger.held_bytes(pile), ledger.managed_bytes()) == (held, held)
+
+
+def test_mapped_pages_that_are_not_known_count_as_unmanaged() -> None:
+    """R-E10: they are in the signal; what still fits is the same, known or not."""
+    pile = Pile("index", {"low": 5})
+    ledger, memory = ledger_of(pile, ceilings={}, target=100, signal=Signal.RESIDENT_SET_SIZE)
+    figures: list[tuple[int, int | None, int]] = []
+    for pile.mapped in (7, None):
+        memory.unmanaged = 7  # beside what is owned
+        figures.append((ledger.managed_bytes(), ledger.room_bytes(), ledger.over_bytes()))
+        ledger.trim()
+    assert figures == [(12, 100, -88), (5, 93, -88)]
 
 
 def test_admission_far_over_its_bound_evicts_one_step_and_refuses() -> None:

@@ -1,21 +1,31 @@
 import contextlib
 import gc
 import logging
+import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import pytest
 
 from membudget_contract.control_api import Budgets, FreeRequest, Means, Room
 from membudget_contract.kept_file import read_kept
-from membudget_runtime.bounds import start_budgets
+from membudget_runtime.bounds import bounds_of, start_budgets
 from membudget_runtime.cache import BoundedCache
 from membudget_runtime.memory_runtime import KEPT_BUDGETS, MemoryRuntime
+from runtime.fakes import MB, budgets_with, start
 
-MB = 1024 * 1024
 ENVIRONMENT = {"MEMBUDGET_TOTAL": "1000Mi"}
+
+
+class Life(Protocol):
+    """Starts a runtime."""
+
+    def __call__(self, environment: Mapping[str, str] = ...) -> MemoryRuntime:
+        """With these variables."""
+        ...
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +36,12 @@ def _own_gc_thresholds() -> Generator[None]:
 
 
 @pytest.fixture
-def life(tmp_path: Path) -> Generator[Callable[[], MemoryRuntime]]:
+def life(tmp_path: Path) -> Generator[Life]:
     """Starts the runtime of one state folder, as often as called; each ends with the test."""
     with contextlib.ExitStack() as stack:
 
-        def begin() -> MemoryRuntime:
-            runtime = MemoryRuntime(tmp_path / "state" / "folder", ENVIRONMENT)
+        def begin(environment: Mapping[str, str] = ENVIRONMENT) -> MemoryRuntime:
+            runtime = MemoryRuntime(tmp_path / "state" / "folder", environment)
             stack.callback(runtime.close)
             return runtime
 
@@ -60,20 +70,20 @@ def bounds(runtime: MemoryRuntime) -> tuple[str | None, int | None, int | None]:
     return report.plan_hash, report.room_bytes and 1, runtime.ledger.ceiling("semanticCache")
 
 
-def test_without_a_former_life_the_built_in_profile_holds(life: Callable[[], MemoryRuntime]) -> None:
+def test_without_a_former_life_the_built_in_profile_holds(life: Life) -> None:
     """R-E10: from the first moment, refined by the environment: 40 of 150 parts."""
     runtime = life()
     assert bounds(runtime)[1:] == (1, 1000 * MB * 40 // 150 + 1)
 
 
-def test_budgets_come_back_in_the_next_life(life: Callable[[], MemoryRuntime]) -> None:
+def test_budgets_come_back_in_the_next_life(life: Life) -> None:
     """R-E10: with the sidecar gone, the last budgets hold."""
     life().apply(tighter(500 * MB))
     assert bounds(life()) == (f"plan of {500 * MB}", 1, 50 * MB)
 
 
 def test_a_torn_kept_file_gives_built_in_bounds_and_a_warning(
-    life: Callable[[], MemoryRuntime], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    life: Life, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R-E10: unknown is not zero."""
     former = life()
@@ -87,7 +97,7 @@ def test_a_torn_kept_file_gives_built_in_bounds_and_a_warning(
 
 
 def test_observe_leaves_the_start_up_ceilings_and_no_room_until_enforce_comes_back(
-    life: Callable[[], MemoryRuntime],
+    life: Life,
 ) -> None:
     """R-E10: what would have been done is the sidecar's to export."""
     runtime = life()
@@ -101,8 +111,73 @@ def test_observe_leaves_the_start_up_ceilings_and_no_room_until_enforce_comes_ba
     assert bounds(runtime) == (f"plan of {500 * MB}", 1, 50 * MB)
 
 
+def test_observe_takes_nothing_away_and_lets_nothing_grow(life: Life) -> None:
+    """R-E02, R-E10: 190 MiB under a large Enforce; the built-in ceiling is 40 MiB, and only what comes in evicts."""
+    runtime = life({})
+    runtime.apply(budgets_with({"semanticCache": 300 * MB}))
+    cache: BoundedCache[int] = runtime.cache("semanticCache", ttl_seconds=3600.0)
+    for number in range(1990):
+        cache.put(number, os.urandom(100_000))
+    settings = (gc.get_threshold(), cache.compression, runtime.spill.max_bytes)
+    before = (len(cache), cache.owned_bytes(), cache.spare_bytes())
+    observe = msgspec.structs.replace(
+        budgets_with({"semanticCache": 1}, live=False),
+        gc_thresholds=(123, 4, 5),
+        spill_max_bytes=1,
+        cache_compression=True,
+    )
+    freed = runtime.apply(observe)
+    runtime.cache("responses", ttl_seconds=1.0)
+    after = (len(cache), cache.owned_bytes(), cache.spare_bytes())
+    assert (freed.entries, after, before[0], before[1] > 190 * MB) == (0, before, 1990, True)
+    assert (gc.get_threshold(), cache.compression, runtime.spill.max_bytes) == settings
+    for number in range(3000):
+        assert cache.put(10_000 + number, os.urandom(100_000 if number % 2 else 100)) is True
+        assert cache.owned_bytes() <= before[1]
+    assert cache.owned_bytes() > before[1] - 2 * MB
+
+
+def test_what_left_in_observe_mode_does_not_come_back_over_the_ceiling(life: Life) -> None:
+    """R-E10: the start-up ceiling bounds what is admitted."""
+    runtime = life({})
+    ceiling = runtime.ledger.ceiling("semanticCache") or 0
+    runtime.apply(budgets_with({"semanticCache": 300 * MB}))
+    cache: BoundedCache[int] = runtime.cache("semanticCache", ttl_seconds=3600.0)
+    for number in range(600):
+        cache.put(number, os.urandom(100_000))
+    runtime.apply(budgets_with({"semanticCache": 300 * MB}, live=False))
+    cache.clear()
+    for number in range(600):
+        cache.put(number, os.urandom(100_000))
+    assert ceiling - 2 * MB < cache.owned_bytes() <= ceiling
+
+
+def test_a_life_that_begins_in_observe_mode_is_configured_by_the_start(life: Life) -> None:
+    """R-E10: kept budgets of Observe mode set nothing, nor do they for a cache that comes later."""
+    before = gc.get_threshold()
+    observe = msgspec.structs.replace(budgets_with({}, live=False), spill_max_bytes=1, gc_thresholds=(123, 4, 5))
+    life({}).apply(observe)
+    gc.set_threshold(*before)
+    runtime = life({})
+    cache: BoundedCache[int] = runtime.cache("semanticCache", ttl_seconds=1.0)
+    assert (runtime.report().plan_hash, gc.get_threshold()) == (observe.plan_hash, before)
+    assert (cache.compression, runtime.spill.max_bytes) == (start().cache_compression, start().spill_max_bytes)
+
+
+def test_a_total_in_percent_starts_with_the_built_in_one_and_a_warning(
+    life: Life, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R-E10: the limit it is a percent of is the sidecar's to know; what else the environment says still holds."""
+    with caplog.at_level(logging.WARNING):
+        runtime = life({"MEMBUDGET_TOTAL": "75%", "MEMBUDGET_SIGNAL": "ResidentSetSize"})
+    assert runtime.ledger.bounds == bounds_of(
+        start_budgets({"MEMBUDGET_SIGNAL": "ResidentSetSize"}), start_budgets({"MEMBUDGET_SIGNAL": "ResidentSetSize"})
+    )
+    assert ["built-in total of 150Mi" in message for message in caplog.messages] == [True]
+
+
 def test_budgets_hold_although_they_cannot_be_kept(
-    life: Callable[[], MemoryRuntime], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    life: Life, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R-E10: a full or foreign disk is a warning."""
     runtime = life()
@@ -112,7 +187,7 @@ def test_budgets_hold_although_they_cannot_be_kept(
     assert (bounds(runtime)[2], ["were not kept" in message for message in caplog.messages]) == (50 * MB, [True])
 
 
-def test_what_is_kept_is_what_holds_when_many_apply_at_once(life: Callable[[], MemoryRuntime], tmp_path: Path) -> None:
+def test_what_is_kept_is_what_holds_when_many_apply_at_once(life: Life, tmp_path: Path) -> None:
     """R-E10: the last one in both."""
     runtime = life()
     threads = [threading.Thread(target=runtime.apply, args=(tighter(total * MB),)) for total in range(500, 516)]
@@ -125,7 +200,7 @@ def test_what_is_kept_is_what_holds_when_many_apply_at_once(life: Callable[[], M
     assert kept.plan_hash == runtime.report().plan_hash
 
 
-def test_a_cache_of_the_runtime_is_bounded_reported_and_spilled(life: Callable[[], MemoryRuntime]) -> None:
+def test_a_cache_of_the_runtime_is_bounded_reported_and_spilled(life: Life) -> None:
     """R-E02, R-E13: under the name of its component."""
     runtime = life()
     cache: BoundedCache[bytes] = runtime.cache("semanticCache", ttl_seconds=60.0)

@@ -1,4 +1,5 @@
 import gc
+import random
 import weakref
 from collections.abc import Generator
 from pathlib import Path
@@ -11,10 +12,10 @@ from membudget_contract.policy import EVICTABLE, Priority, Signal
 from membudget_runtime.arena import SEGMENT_BYTES
 from membudget_runtime.cache import BoundedCache
 from membudget_runtime.component import Component
-from membudget_runtime.ledger import STEP_BYTES
+from membudget_runtime.ledger import STEP_BYTES, Ledger
 from membudget_runtime.reclaim import Reclaimer
 from membudget_runtime.spill import SpillStore
-from runtime.fakes import MB, HandClock, Pile, ledger_of, start
+from runtime.fakes import MB, HandClock, Pile, budgets_with, ledger_of, start
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +105,33 @@ def test_eviction_and_new_budgets_hold_the_lock_for_one_step_at_a_time() -> None
     assert (max(pile.steps), pile.owned_bytes()) == (STEP_BYTES, 50 * MB)
 
 
+def sparse_cache() -> tuple[BoundedCache[int], Ledger]:
+    """5000 values of 4 kB, of which 2000 at random were replaced by one byte: 10 MB live on 20 MB of pages."""
+    ledger, _ = ledger_of(ceilings={"cache": 40 * MB})
+    cache: BoundedCache[int] = BoundedCache("cache", ledger, ttl_seconds=1.0, clock=HandClock(), compression=False)
+    for key in range(5000):
+        cache.put(key, bytes(4000), "low")
+    for key in random.Random(3).sample(range(5000), 2000):
+        cache.put(key, b"x", "low")
+    return cache, ledger
+
+
+@pytest.mark.parametrize("ceiling", [13 * MB, 5 * MB])
+def test_new_budgets_come_down_in_a_sparse_cache_too(ceiling: int) -> None:
+    """R-E02, R-E14: a step that only moved values together is not the last one."""
+    cache, ledger = sparse_cache()
+    Reclaimer(ledger, start()).apply(budgets_with({"cache": ceiling}))
+    assert (ceiling - 2 * MB < cache.owned_bytes() <= ceiling, len(cache) > 0) == (True, True)
+
+
+def test_eviction_frees_what_was_asked_in_a_sparse_cache_too() -> None:
+    """R-E14: more than moving values together gives."""
+    cache, ledger = sparse_cache()
+    freed = Reclaimer(ledger, start()).free(FreeRequest(means=Means.EVICT, target_bytes=15 * MB))
+    assert freed.owned_before_bytes - freed.owned_after_bytes >= 15 * MB
+    assert (freed.entries > 0, len(cache) > 0) == (True, True)
+
+
 def test_new_budgets_come_down_to_ceilings_and_room() -> None:
     """R-E14: Resize, with 10 MB that no component owns and a soft entry of 80 MB less 2 of margin."""
     index, cache = Pile("index", {"low": 40 * MB}), Pile("cache", {"low": 90 * MB, "critical": 20 * MB})
@@ -120,6 +148,21 @@ def test_new_budgets_come_down_to_ceilings_and_room() -> None:
     assert (index.owned_bytes() <= 30 * MB, index.owned_bytes() + cache.owned_bytes()) == (True, 68 * MB)
     assert (freed.owned_before_bytes, freed.owned_after_bytes) == (150 * MB, 68 * MB)
     assert Reclaimer(ledger, start()).apply(observed).entries == 0
+
+
+@pytest.mark.parametrize("signal", Signal)
+def test_budgets_of_observe_mode_touch_nothing(signal: Signal) -> None:
+    """R-E14: with every bound broken and the signal far over the budget."""
+    pile, thresholds = Pile("index", {"low": 90 * MB}), gc.get_threshold()
+    pile.mapped = 50 * MB
+    ledger, _ = ledger_of(pile, ceilings={}, unmanaged=500 * MB, signal=signal)
+    budgets = msgspec.structs.replace(
+        budgets_with({"index": 1}, live=False), signal=signal, soft_entry_bytes=MB, gc_thresholds=(123, 4, 5)
+    )
+    freed = Reclaimer(ledger, start()).apply(budgets)
+    assert (freed.entries, freed.owned_before_bytes, freed.owned_after_bytes) == (0, 90 * MB, 90 * MB)
+    assert (pile.steps, pile.paged_out, pile.applied, pile.spares_given) == ([], [], [], 0)
+    assert (gc.get_threshold(), ledger.room_bytes()) == (thresholds, None)
 
 
 @pytest.mark.parametrize(("signal", "paged_out"), [(Signal.UNRECLAIMABLE, []), (Signal.RESIDENT_SET_SIZE, [50])])

@@ -37,7 +37,8 @@ class Means(enum.StrEnum):
 class Budgets(Message, frozen=True, kw_only=True):
     """The bounds the runtime holds from now on.
 
-    `live` False is Observe mode: the start-up ceilings stand and no room is enforced.
+    `live` False is Observe mode: nothing is given back or set otherwise, no room is enforced, and the start-up ceilings
+    bound what is admitted from then on. What is held over them stays until it leaves by itself.
     """
 
     contract: str = CONTRACT_VERSION
@@ -74,7 +75,7 @@ def budgets_of(plan: EffectivePlan) -> Budgets:
 
 
 class Room(Message, frozen=True, kw_only=True):
-    """How many managed bytes fit, as the sidecar sees it; the runtime holds the smaller of this and its own."""
+    """How many managed bytes fit, as the sidecar sees it; beside the runtime's own reading: docs/decisions/0002."""
 
     contract: str = CONTRACT_VERSION
     room_bytes: int
@@ -147,7 +148,7 @@ class Report(Message, frozen=True, kw_only=True):
     pid: int
     managed_bytes: int
     room_bytes: int | None
-    """Managed bytes that fit now; None while no budget is in force or the own memory cannot be read."""
+    """Managed bytes that fit now; None in Observe mode, and while neither the runtime nor the sidecar can tell."""
     plan_hash: str | None
     refused: int
     """Reservations refused since start."""

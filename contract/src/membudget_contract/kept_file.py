@@ -35,12 +35,14 @@ class KeptFileInvalid(ContractError):
 def write_kept(path: Path, message: Message) -> None:
     """Replace the file atomically: readers see the old message or the new one, also after power loss.
 
+    One process writes a kept file, one thread at a time: what a killed writer left beside it is written over.
+
     Raises:
         OSError: the folder is missing, full or read-only; the old file is untouched.
     """
     body = msgspec.json.encode(message, order="deterministic")
     header = f"membudget-kept {VERSION} {type(message).__name__} {hashlib.sha256(body).hexdigest()}\n".encode()
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.new")
     try:
         with aside.open("wb") as file:
             file.write(header + body)

@@ -30,6 +30,13 @@ SPARSE: Final = 0.9
 SPARE_SEGMENTS: Final = 2
 """Emptied segments kept for the next values: what one eviction of the ledger empties."""
 
+DEAD_EXTENTS: Final = 16
+"""By so many may a segment list more released values than live ones, before the list is written anew: amortised,
+a release looks at two extents."""
+
+DEAD_EXTENT_BYTES: Final = 72
+"""Heap bytes of a released value that its segment still lists: the extent, its place in the list."""
+
 
 def page_bytes(length: int) -> int:
     """`length` rounded up to whole pages: by no more does storing a value grow what an arena holds."""
@@ -76,6 +83,8 @@ class SegmentArena:
         """The resident bytes less what is spare: holds nothing and takes the next values."""
         self.live_bytes = 0
         """The held bytes less those of released values, which only compaction frees."""
+        self.dead_extent_bytes = 0
+        """Heap bytes of released values that are still listed; those of live ones are their owner's to count."""
 
     def store(self, value: bytes) -> Extent:
         """Copy the value in."""
@@ -93,18 +102,15 @@ class SegmentArena:
         """Forget the value; a segment with no value left is spare or unmapped at once."""
         segment = extent.segment
         assert segment is not None, "the extent was released before"
-        extent.segment = None
         segment.values -= 1
         segment.live -= extent.length
         self.live_bytes -= extent.length
+        self.dead_extent_bytes += DEAD_EXTENT_BYTES
+        extent.segment, extent.offset, extent.length = None, 0, 0
         if segment.values == 0:
             self._retire(segment)
-
-    def compact(self, target_bytes: int) -> None:
-        """Move values together until at most `target_bytes` are resident, as far as it pays; nothing stays spare."""
-        while self.held_bytes > target_bytes and self.move_sparsest():
-            pass
-        self.give_back_spare()
+        elif len(segment.extents) > 2 * segment.values + DEAD_EXTENTS:
+            self._forget_dead(segment)
 
     def move_sparsest(self) -> bool:
         """Move the values of the sparsest segment into others; False when no move would pay."""
@@ -137,7 +143,7 @@ class SegmentArena:
         self._segments.clear()
         self._spare.clear()
         self._open = None
-        self.held_bytes = self.live_bytes = 0
+        self.held_bytes = self.live_bytes = self.dead_extent_bytes = 0
 
     def _segment_for(self, length: int) -> Segment:
         if length > ALONE_BYTES:
@@ -174,6 +180,7 @@ class SegmentArena:
 
     def _retire(self, segment: Segment) -> None:
         """Take an emptied segment out of use; the last one leaves nothing behind."""
+        self.dead_extent_bytes -= (len(segment.extents) - segment.values) * DEAD_EXTENT_BYTES
         segment.extents.clear()
         self.held_bytes -= page_bytes(segment.used)
         segment.used = segment.live = segment.values = 0
@@ -185,6 +192,11 @@ class SegmentArena:
                 self._unmap(segment)
         if not any(used.values for used in self._segments):
             self.clear()
+
+    def _forget_dead(self, segment: Segment) -> None:
+        """List live values only."""
+        self.dead_extent_bytes -= (len(segment.extents) - segment.values) * DEAD_EXTENT_BYTES
+        segment.extents = [extent for extent in segment.extents if extent.segment is segment]
 
     def _map(self, size: int) -> Segment:
         segment = Segment(size)

@@ -1,19 +1,26 @@
 """The bounds a runtime holds: ceilings by component, room over all, ranking of collections.
 
-Covers: `Bounds` as made from the sidecar's `Budgets` message, and the start-up bounds without one. Pure values.
+Covers: `Bounds` as made from the sidecar's `Budgets` message, and the start-up bounds without one. Values only.
 Does not enforce them: `ledger` does.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from membudget_contract.compile import compile_policy
 from membudget_contract.control_api import Budgets, budgets_of
+from membudget_contract.errors import NoLimit
 from membudget_contract.policy import Signal
 from membudget_contract.resolve import resolve
 from membudget_runtime.component import Ranking
+
+TOTAL_VARIABLE: Final = "MEMBUDGET_TOTAL"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,8 @@ class Bounds:
     target_bytes: int | None
     ceilings: Mapping[str, int]
     ranking: Ranking
+    live: bool = True
+    """False in Observe mode: what is held over a ceiling is left there."""
 
     def counts_mapped(self) -> bool:
         """True when resident pages of mapped files count into the signal."""
@@ -32,8 +41,18 @@ class Bounds:
 
 
 def start_budgets(environment: Mapping[str, str]) -> Budgets:
-    """What holds before any sidecar spoke: the built-in Production profile, refined by the environment."""
-    return budgets_of(resolve(compile_policy(None), environment=environment, limit=None))
+    """What holds before any sidecar spoke: the built-in Production profile, refined by the environment.
+
+    A total in percent means the container's limit, which only the sidecar knows: until it speaks the built-in total
+    holds.
+    """
+    plan = compile_policy(None)
+    try:
+        return budgets_of(resolve(plan, environment=environment, limit=None))
+    except NoLimit as error:
+        log.warning("starting with the built-in total of %s: %s", plan.total, error)
+        without = {name: text for name, text in environment.items() if name != TOTAL_VARIABLE}
+        return budgets_of(resolve(plan, environment=without, limit=None))
 
 
 def bounds_of(budgets: Budgets, start: Budgets) -> Bounds:
@@ -44,4 +63,4 @@ def bounds_of(budgets: Budgets, start: Budgets) -> Bounds:
     )
     target = budgets.soft_entry_bytes - budgets.room_margin_bytes if budgets.live else None
     ceilings = budgets.components if budgets.live else start.components
-    return Bounds(budgets.plan_hash, budgets.signal, target, ceilings, ranking)
+    return Bounds(budgets.plan_hash, budgets.signal, target, ceilings, ranking, budgets.live)

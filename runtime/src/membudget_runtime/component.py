@@ -44,6 +44,10 @@ class Removed:
     """By how much the component holds less: more than the entries where pages came free, less where they did not."""
     problem: str | None = None
 
+    def progressed(self) -> bool:
+        """Whether another step may free more: moving values together frees bytes and drops no entry."""
+        return self.entries > 0 or self.freed_bytes > 0
+
     def add(self, other: Removed) -> None:
         """Count the other's too."""
         self.entries += other.entries
@@ -98,7 +102,7 @@ class Component(abc.ABC):
         return []
 
     def apply(self, budgets: Budgets) -> None:
-        """Take over what a new plan says beside ceilings."""
+        """Take over what a new plan says beside ceilings. Never called in Observe mode."""
         del budgets
 
     def evict(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:

@@ -1,8 +1,8 @@
 """The control socket: HTTP over a Unix socket, served by threads of its own.
 
-Covers: the paths of `membudget_contract.control_api`, one server per socket, peers of the own uid only. Does not
-cover the work behind them (`reclaim`, `report`) nor any network port. The standard library's server: it keeps
-answering while the engine's event loop is busy, and costs no framework.
+Covers: the paths of `membudget_contract.control_api`, one server per socket, peers of the own uid only, nothing
+done for a peer that has gone. Does not cover the work behind them (`reclaim`, `report`) nor any network port. The
+standard library's server: it keeps answering while the engine's event loop is busy, and costs no framework.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import socket
 import socketserver
 import struct
@@ -36,7 +37,7 @@ from membudget_contract.control_api import (
     Room,
 )
 from membudget_contract.plan import Message
-from membudget_runtime.errors import AlreadyServed
+from membudget_runtime.errors import AlreadyServed, NoLongerAsked
 
 MAX_BODY_BYTES: Final = 256 * 1024
 IDLE_SECONDS: Final = 30.0
@@ -45,17 +46,21 @@ CONNECTIONS: Final = 8
 BACKLOG: Final = 64
 """A Unix socket whose queue is full refuses at once, so it holds more than come in while one is accepted."""
 
-Answer = Callable[[bytes], Message]
+StillAsked = Callable[[], bool]
+Answer = Callable[[bytes, StillAsked], Message]
 
 
 class ControlService(Protocol):
-    """What the server calls; each method is one path."""
+    """What the server calls; each method is one path.
+
+    Those that wait for a turn ask `still_asked` when it came, and raise NoLongerAsked where it is False.
+    """
 
     def report(self) -> Report:
         """GET /v1/report."""
         ...
 
-    def apply(self, budgets: Budgets) -> Freed:
+    def apply(self, budgets: Budgets, still_asked: StillAsked) -> Freed:
         """PUT /v1/budgets."""
         ...
 
@@ -63,7 +68,7 @@ class ControlService(Protocol):
         """PUT /v1/room."""
         ...
 
-    def free(self, request: FreeRequest) -> Freed:
+    def free(self, request: FreeRequest, still_asked: StillAsked) -> Freed:
         """POST /v1/free."""
         ...
 
@@ -116,10 +121,10 @@ def _lock(path: Path) -> int:
 
 def _routes(service: ControlService) -> dict[tuple[str, str], Answer]:
     return {
-        ("GET", REPORT_PATH): lambda _body: service.report(),
-        ("PUT", BUDGETS_PATH): lambda body: service.apply(msgspec.json.decode(body, type=Budgets)),
-        ("PUT", ROOM_PATH): lambda body: service.tell_room(msgspec.json.decode(body, type=Room)),
-        ("POST", FREE_PATH): lambda body: service.free(msgspec.json.decode(body, type=FreeRequest)),
+        ("GET", REPORT_PATH): lambda _body, _asked: service.report(),
+        ("PUT", BUDGETS_PATH): lambda body, asked: service.apply(msgspec.json.decode(body, type=Budgets), asked),
+        ("PUT", ROOM_PATH): lambda body, _asked: service.tell_room(msgspec.json.decode(body, type=Room)),
+        ("POST", FREE_PATH): lambda body, asked: service.free(msgspec.json.decode(body, type=FreeRequest), asked),
     }
 
 
@@ -254,14 +259,25 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
 
     def _act(self, route: Answer, body: bytes) -> None:
+        if not self._still_asked():
+            self.close_connection = True
+            return
         try:
-            message = route(body)
+            message = route(body, self._still_asked)
+        except NoLongerAsked:
+            self.close_connection = True
         except (msgspec.DecodeError, RecursionError) as error:
             self._problem(400, "Invalid", str(error))
         except Exception as error:  # noqa: BLE001  the socket must answer whatever an action met
             self._problem(500, type(error).__name__, str(error))
         else:
             self._send(200, message)
+
+    def _still_asked(self) -> bool:
+        """Whether the peer has not hung up; one that only ended its sending side still waits for the answer."""
+        poll = select.poll()
+        poll.register(self.connection, 0)
+        return not poll.poll(0)
 
     def _problem(self, status: int, reason: str, detail: str) -> None:
         self._send(status, Problem(title="Control request refused", status=status, reason=reason, detail=detail))

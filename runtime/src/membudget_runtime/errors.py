@@ -6,6 +6,7 @@ RuntimeMemoryError
 +-- SpillFailed     the spill folder did not take the bytes; they stay in memory
 +-- SpillDamaged    spilled bytes did not come back as they were written
 +-- AlreadyServed   another process serves the control socket
++-- NoLongerAsked   who asked for an action has gone; nothing was done
 """
 
 from __future__ import annotations
@@ -39,3 +40,7 @@ class SpillDamaged(RuntimeMemoryError):
 
 class AlreadyServed(RuntimeMemoryError):
     """Another live process serves this control socket; one process per socket."""
+
+
+class NoLongerAsked(RuntimeMemoryError):
+    """Who asked went away before the turn came; nothing was done, and there is no one to answer."""

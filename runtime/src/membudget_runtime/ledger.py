@@ -5,16 +5,18 @@ figures for a report. Does not act on a target from outside (`reclaim`), nor mea
 guards all bookkeeping of all components, so that there is one lock and no order of locks to get wrong.
 
 Room: managed bytes may reach `target - (signal - managed)`, where `target` is the soft entry less a margin. As
-unmanaged bytes move, the signal is read again after every MiB admitted and every 100 ms: 10 us each.
+unmanaged bytes move, the signal is read again after every MiB admitted and every 100 ms: 10 us each. Which of the
+own room and the sidecar's holds: docs/decisions/0002.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
-from membudget_contract.policy import EVICTABLE, Priority
+from membudget_contract.policy import EVICTABLE, Priority, Signal
 from membudget_runtime.arena import SEGMENT_BYTES
 from membudget_runtime.bounds import Bounds
 from membudget_runtime.component import Component, Removed
@@ -25,12 +27,40 @@ from membudget_runtime.yielding_lock import YieldingLock
 READ_AGAIN_BYTES: Final = 1024 * 1024
 READ_AGAIN_SECONDS: Final = 0.1
 ROOM_FRESH_SECONDS: Final = 2.0
-"""How long the sidecar's figure of the room counts; after that the own reading stands alone."""
+"""How long the sidecar's figure of the room counts by itself."""
+ROOM_OFFSET_SECONDS: Final = 15.0
+"""How long the own room is corrected by what the sidecar saw more: a look below 70 % comes every 10 s."""
 TRIM_AGAIN_SECONDS: Final = 1.0
 BATCH_BYTES: Final = SEGMENT_BYTES
 """Evicted at once when anything must go: so that whole segments come free without moving."""
 STEP_BYTES: Final = 1024 * 1024
 """Evicted under one hold of the lock: some milliseconds, below the 20 ms that a query may wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The room the sidecar told, and the own one at that moment."""
+
+    at: float
+    told_bytes: int
+    own_bytes: int | None
+
+    def room_bytes(self, own_now: int | None, now: float, signal: Signal) -> int | None:
+        """What holds now (docs/decisions/0002)."""
+        age = now - self.at
+        told = self.told_bytes if age <= ROOM_FRESH_SECONDS else None
+        own = None if own_now is None else own_now - (self._offset(signal) if age <= ROOM_OFFSET_SECONDS else 0)
+        if own is None or (told is not None and signal is Signal.WORKING_SET):
+            return told
+        return own if told is None else min(own, told)
+
+    def _offset(self, signal: Signal) -> int:
+        """Unmanaged bytes that the sidecar saw and the own reading did not."""
+        if self.own_bytes is None:
+            return 0
+        more = self.own_bytes - self.told_bytes
+        # The resident set is no bound of the working set: it may as well show more.
+        return more if signal is Signal.WORKING_SET else max(0, more)
 
 
 class Ledger:
@@ -49,7 +79,9 @@ class Ledger:
         self._read_at = -READ_AGAIN_SECONDS
         self._trimmed_at = -TRIM_AGAIN_SECONDS
         self._own_room: int | None = None
-        self._told_room: tuple[float, int] | None = None
+        self._told: _Told | None = None
+        self._held_over: dict[str, int] = {}
+        """Observe mode: what each component may hold although its ceiling is lower."""
 
     def register(self, component: Component) -> None:
         """Take a component in; its name is its ceiling's name in the policy."""
@@ -64,20 +96,34 @@ class Ledger:
         return tuple(self._components.values())
 
     def set_bounds(self, bounds: Bounds) -> None:
-        """Hold these bounds from now on. Brings nothing down by itself: `reclaim` does."""
+        """Hold these bounds from now on. Brings nothing down by itself: `reclaim` does.
+
+        In Observe mode what is held over a ceiling stays and does not grow: an admission evicts what it brings, a
+        batch at a time, and what left otherwise does not come back.
+        """
         with self.lock:
             self.bounds = bounds
-            self._told_room = None
+            self._told = None  # for another target
             self._admitted_since_reading = READ_AGAIN_BYTES
+            kept = () if bounds.live else self._components.values()
+            self._held_over = {component.name: self.held_bytes(component) for component in kept}
 
     def tell_room(self, room_bytes: int) -> None:
-        """The sidecar's figure of the room: it counts while fresh, where it is smaller than the own one."""
+        """The sidecar's figure of the room, which sees memory that this process cannot (docs/decisions/0002)."""
         with self.lock:
-            self._told_room = (self._clock(), room_bytes)
+            now = self._clock()
+            self._read_own_room(now)
+            self._told = _Told(now, room_bytes, self._own_room)
 
     def ceiling(self, component: str) -> int | None:
         """The component's ceiling in bytes; None where no plan names one."""
         return self.bounds.ceilings.get(component)
+
+    def limit(self, component: Component) -> int | None:
+        """What the component may hold: its ceiling, or in Observe mode what it holds over it; the lock is held."""
+        ceiling = self.ceiling(component.name)
+        held_over = self._held_over.get(component.name)
+        return ceiling if ceiling is None or held_over is None else max(ceiling, held_over)
 
     def held_bytes(self, component: Component) -> int:
         """What counts against the component's ceiling: owned and in use, reserved, mapped where the signal has it."""
@@ -93,21 +139,24 @@ class Ledger:
         return sum(map(self.held_bytes, self._components.values()))
 
     def room_bytes(self) -> int | None:
-        """How many managed bytes fit now; None while nothing bounds the whole or the signal cannot be read."""
+        """How many managed bytes fit now; None in Observe mode, and while neither process can tell.
+
+        While it is None the ceilings alone hold: unknown is no reason to refuse or to evict.
+        """
         with self.lock:
+            if self.bounds.target_bytes is None:
+                return None
             now = self._clock()
             stale = now - self._read_at >= READ_AGAIN_SECONDS
             if stale or self._admitted_since_reading >= READ_AGAIN_BYTES:
                 self._read_own_room(now)
-            if self._own_room is None or self._told_room is None:
+            if self._told is None:
                 return self._own_room
-            told_at, told = self._told_room
-            return min(self._own_room, told) if now - told_at <= ROOM_FRESH_SECONDS else self._own_room
+            return self._told.room_bytes(self._own_room, now, self.bounds.signal)
 
     def over_bytes(self) -> int:
         """Bytes by which the managed bytes exceed the room; at most 0 when they fit or nothing is known."""
-        room = self.room_bytes()
-        return 0 if room is None else self.managed_bytes() - room
+        return self._over_bytes_with(0)
 
     @contextmanager
     def reserve(self, component: str, byte_count: int, priority: Priority = Priority.MEDIUM) -> Generator[None]:
@@ -154,9 +203,9 @@ class Ledger:
 
     def evict_over_ceiling(self, component: Component, incoming_bytes: int, up_to: Priority) -> Removed:
         """Bring a component one step nearer to its ceiling, `incoming_bytes` to come; the caller holds the lock."""
-        ceiling = self.ceiling(component.name)
+        limit = self.limit(component)
         removed = Removed()
-        over = 0 if ceiling is None else self.held_bytes(component) + incoming_bytes - ceiling
+        over = 0 if limit is None else self.held_bytes(component) + incoming_bytes - limit
         if over <= 0:
             return removed
         for priority in EVICTABLE[: up_to.rank + 1]:
@@ -180,23 +229,31 @@ class Ledger:
             return
         if byte_count > ceiling:
             raise ValueTooLarge(f"{component.name}: {byte_count} bytes never fit under the ceiling of {ceiling}")
-        if self.held_bytes(component) + byte_count <= ceiling:
-            return
-        self.evict_over_ceiling(component, byte_count, priority)
+        limit = max(ceiling, self._held_over.get(component.name, 0))
         held = self.held_bytes(component)
-        if held + byte_count > ceiling:
-            raise NoRoom(component.name, byte_count, f"{held} of {ceiling} bytes are held by higher classes")
+        if held + byte_count > limit:
+            self.evict_over_ceiling(component, byte_count, priority)
+            held = self.held_bytes(component)
+            if held + byte_count > limit:
+                raise NoRoom(component.name, byte_count, f"{held} of {limit} bytes are held by higher classes")
+        if limit > ceiling:
+            # An eviction for one value goes a step too far at most: what is below that left by itself.
+            self._held_over[component.name] = min(limit, held + byte_count + STEP_BYTES)
 
     def _admit_to_room(self, component: Component, byte_count: int, priority: Priority) -> None:
-        over = self.over_bytes() + byte_count
-        if over <= 0 or self.bounds.target_bytes is None or self._own_room is None:
+        over = self._over_bytes_with(byte_count)
+        if over <= 0:
             return
         self.evict(_step(over, byte_count), priority)
-        if self.over_bytes() + byte_count > 0:
+        if self._over_bytes_with(byte_count) > 0:
             # What was evicted may lie free in the heap rather than with the kernel.
             self._trim_at_most_every_second()
-            if self.over_bytes() + byte_count > 0:
+            if self._over_bytes_with(byte_count) > 0:
                 raise NoRoom(component.name, byte_count, "the budget is taken by what may not be evicted for it")
+
+    def _over_bytes_with(self, incoming_bytes: int) -> int:
+        room = self.room_bytes()
+        return 0 if room is None else self.managed_bytes() + incoming_bytes - room
 
     def _trim_at_most_every_second(self) -> None:
         if self._clock() - self._trimmed_at >= TRIM_AGAIN_SECONDS:
@@ -216,6 +273,7 @@ class Ledger:
         return sum(component.owned_bytes() + self._mapped_bytes(component) for component in self._components.values())
 
     def _mapped_bytes(self, component: Component) -> int:
+        # Unknown pages are in the signal and in no component: they count as unmanaged, and what fits stays the same.
         return (component.mapped_bytes() or 0) if self.bounds.counts_mapped() else 0
 
 

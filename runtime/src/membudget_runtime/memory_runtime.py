@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -19,6 +20,7 @@ from membudget_contract.kept_file import KeptFileInvalid, read_kept, write_kept
 from membudget_runtime.bounds import bounds_of, start_budgets
 from membudget_runtime.cache import BoundedCache
 from membudget_runtime.control_server import ControlServer
+from membudget_runtime.errors import NoLongerAsked
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.own_memory import Allocator, OwnMemory
 from membudget_runtime.reclaim import Reclaimer
@@ -51,8 +53,10 @@ class MemoryRuntime:
         allocator.use_one_arena()
         self.ledger = Ledger(bounds_of(start, start), memory=self._memory, allocator=allocator, clock=clock)
         self._reclaimer = Reclaimer(self.ledger, start)
-        self._budgets = self._former() or start
-        self._reclaimer.apply(self._budgets)
+        budgets = self._former() or start
+        self._configured = budgets if budgets.live else start
+        """The newest budgets that may configure a component."""
+        self._reclaimer.apply(budgets)
         self.spill = SpillStore(state_folder / "spill", start.spill_max_bytes)
 
     def cache(
@@ -73,7 +77,7 @@ class MemoryRuntime:
             extra_entry_bytes=extra_entry_bytes,
             on_removed=on_removed,
         )
-        cache.apply(self._budgets)
+        cache.apply(self._configured)
         return cache
 
     def serve(self, socket_path: Path) -> None:
@@ -96,10 +100,15 @@ class MemoryRuntime:
         """All figures at this moment."""
         return report(self.ledger)
 
-    def apply(self, budgets: Budgets) -> Freed:
-        """Hold new budgets, come down to them, and keep them for the next life."""
-        with self._serial:
-            self._budgets = budgets
+    def apply(self, budgets: Budgets, still_asked: Callable[[], bool] = lambda: True) -> Freed:
+        """Hold new budgets, come down to them, and keep them for the next life.
+
+        Raises:
+            NoLongerAsked: `still_asked` said so when the turn came.
+        """
+        with self._turn(still_asked):
+            if budgets.live:
+                self._configured = budgets
             freed = self._reclaimer.apply(budgets)
             try:
                 write_kept(self._kept, budgets)
@@ -112,10 +121,22 @@ class MemoryRuntime:
         self.ledger.tell_room(room.room_bytes)
         return Accepted()
 
-    def free(self, request: FreeRequest) -> Freed:
-        """Give bytes back, one request at a time."""
-        with self._serial:
+    def free(self, request: FreeRequest, still_asked: Callable[[], bool] = lambda: True) -> Freed:
+        """Give bytes back, one request at a time.
+
+        Raises:
+            NoLongerAsked: `still_asked` said so when the turn came.
+        """
+        with self._turn(still_asked):
             return self._reclaimer.free(request)
+
+    @contextmanager
+    def _turn(self, still_asked: Callable[[], bool]) -> Generator[None]:
+        """One action after the other; who gave up meanwhile has decided something else by now."""
+        with self._serial:
+            if not still_asked():
+                raise NoLongerAsked("the asker went away before its turn came")
+            yield
 
     def _former(self) -> Budgets | None:
         try:

@@ -33,7 +33,8 @@ class OwnMemory:
         """Bytes of the signal as this process can see them, None when the kernel did not say.
 
         Unreclaimable is RssAnon + RssShmem + VmPTE, the form without a cgroup. The working set belongs to a
-        cgroup, which is not read here: the resident set, which is no smaller for one process, stands for it.
+        cgroup, which is not read here: the resident set stands for it where no better figure is at hand. It is no
+        bound of it: pages that files were read through are not resident, mapped ones nobody reads are not in the set.
         """
         try:
             if signal is Signal.UNRECLAIMABLE:

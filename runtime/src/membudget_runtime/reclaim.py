@@ -27,12 +27,18 @@ class Reclaimer:
         self._start = start
 
     def apply(self, budgets: Budgets) -> Freed:
-        """Hold new budgets, and come down to them: ceilings first, then the room, then cold mapped pages."""
-        gc.set_threshold(*budgets.gc_thresholds)
+        """Hold new budgets, and come down to them: ceilings first, then the room, then cold mapped pages.
+
+        In Observe mode only what admission goes by changes (`Ledger.set_bounds`): nothing is given back, trimmed or
+        set otherwise than it was.
+        """
         self._ledger.set_bounds(bounds_of(budgets, self._start))
+        before, removed = self._owned(), Removed()
+        if not budgets.live:
+            return self._freed(before, removed, Priority.HIGH)
+        gc.set_threshold(*budgets.gc_thresholds)
         for component in self._ledger.components:
             component.apply(budgets)
-        before, removed = self._owned(), Removed()
         for component in self._ledger.components:
             removed.add(self._come_under_ceiling(component))
         for _ in range(PASSES):
@@ -91,7 +97,7 @@ class Reclaimer:
         while removed.freed_bytes < target_bytes:
             step = self._ledger.evict(min(STEP_BYTES, target_bytes - removed.freed_bytes), up_to)
             removed.add(step)
-            if step.entries == 0:
+            if not step.progressed():
                 break
         return removed
 
@@ -103,7 +109,7 @@ class Reclaimer:
                 ceiling = self._ledger.ceiling(component.name)
                 over = 0 if ceiling is None else self._ledger.held_bytes(component) - ceiling
             removed.add(step)
-            if step.entries == 0:
+            if not step.progressed():
                 break
         if over > 0 and self._ledger.bounds.counts_mapped():
             component.page_out(over)
