@@ -88,6 +88,9 @@ OBJECTS = [
 ]
 """The paths that hold objects with fields of their own."""
 
+CHOICES = {"mode", "profile", "signal", "action", "priority", "operator"}
+"""The fields that take one of a few words."""
+
 NEEDED: dict[str, Document] = {
     "collections[0]": {"name": "a"},
     "matchExpressions[0]": {"key": "tier", "operator": "Exists"},
@@ -164,6 +167,15 @@ def test_every_field_takes_its_values(field: Field) -> None:
 def test_every_field_refuses_what_it_cannot_mean_and_is_named(field: Field) -> None:
     """R-P05: the author reads the path that they wrote."""
     assert refused_field(document(spec_with(field.path, field.refused))) == f"spec.{field.named or field.path}"
+
+
+@pytest.mark.parametrize(
+    "field", [field for field in FIELDS if isinstance(field.accepted, str) and field.path.split(".")[-1] in CHOICES]
+)
+def test_a_choice_that_there_is_not_is_answered_with_those_there_are(field: Field) -> None:
+    """R-P05: the author need not look the words up."""
+    with pytest.raises(PolicyInvalid, match=f"{field.refused}'; it is one of .*{field.accepted}"):
+        parse_policy(document(spec_with(field.path, field.refused)))
 
 
 @pytest.mark.parametrize("path", ["", *OBJECTS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,12 +165,17 @@ def test_an_override_of_the_same_bytes_is_no_loosening() -> None:
     assert resolved({}, override=Override(total_bytes=150 * MIB)).total_bytes == 150 * MIB
 
 
-def test_a_total_below_the_floor_is_refused_with_the_least_that_would_do() -> None:
-    """R-P05: what cannot be given back bounds the budget."""
-    plan = resolved({"total": "100"})
-    check_floor(plan, 100)
-    with pytest.raises(BudgetBelowFloor, match="ask for at least 101 bytes"):
-        check_floor(plan, 101)
+@pytest.mark.parametrize(("soft", "floor", "advised"), [(80, 65, 84), (80, 78, 100), (60, 65, 113), (2, 1, 100)])
+def test_a_total_below_the_floor_is_refused_with_one_that_can_be_lived_with(
+    soft: int, floor: int, advised: int
+) -> None:
+    """R-P05: refused only below the floor itself; advised is what has it under the soft entry less the margin."""
+    thresholds: Document = {"soft": {"percent": soft, "releasePercent": 1}}
+    spec: Document = {"budget": {"total": f"{floor}Mi"}, "thresholds": thresholds}
+    plan = resolve(compiled(spec), environment={}, limit=None)
+    check_floor(plan, floor * MIB)
+    with pytest.raises(BudgetBelowFloor, match=f"ask for at least {advised}Mi,"):
+        check_floor(msgspec.structs.replace(plan, total_bytes=floor * MIB - 1), floor * MIB)
 
 
 def test_the_split_gives_the_remainder_to_the_largest_fraction() -> None:

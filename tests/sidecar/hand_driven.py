@@ -47,7 +47,12 @@ class HandDriven:
             self.keeper,
             PolicyFile(policy_file) if policy_file else None,
             runner=lambda ended: ActionRunner(
-                self.settings, self.link, wall=time.time, ended=ended, seconds=action_seconds
+                self.settings,
+                self.link,
+                wall=time.time,
+                ended=ended,
+                mode=lambda: self.keeper.effective.mode,
+                seconds=action_seconds,
             ),
             clock=lambda: self.now,
         )

@@ -36,6 +36,7 @@ class Running:
 
     def __init__(self, folder: Path) -> None:
         self.ended: list[tuple[Order, ActionRecord]] = []
+        self.mode = Mode.ENFORCE
         settings = SidecarSettings(folder, folder / "state", None)
         self.link = EngineLink(settings)
         self.runner = ActionRunner(
@@ -43,6 +44,7 @@ class Running:
             self.link,
             wall=time.time,
             ended=lambda order, record: self.ended.append((order, record)),
+            mode=lambda: self.mode,
             seconds=SECONDS,
         )
 
@@ -183,6 +185,7 @@ def test_every_kind_reaches_the_engine_under_its_own_name(running: Running, engi
 
 def test_in_observe_mode_only_budgets_are_told(running: Running, engine: FakeEngine) -> None:
     """R-P12: the others are recorded as Observed; budgets say that they are not live."""
+    running.mode = Mode.OBSERVE
     records = running.done(*(Order(kind, OBSERVED, MIB, 0, "a test") for kind in ActionKind))
     observed = {record.kind for record in records if record.status is ActionStatus.OBSERVED}
     assert set(ActionKind) - {ActionKind.RESIZE} == observed
@@ -205,6 +208,7 @@ def test_the_queue_is_bounded(tmp_path: Path) -> None:
 def test_records_are_kept_to_a_bound_with_the_newest(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """R-S04, known bug 11: the oldest gives way; what is forgotten is not found."""
     monkeypatch.setattr(actions, "KEPT_RECORDS", 3)
+    running.mode = Mode.OBSERVE
     running.done(*(Order(ActionKind.TRIM, OBSERVED, 0, 0, "a test") for _ in range(5)))
     assert [3, 4, 5] == [record.id for record in running.runner.records()]
     found = running.runner.record(5)

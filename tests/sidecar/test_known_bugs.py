@@ -16,8 +16,7 @@ from membudget_contract.sidecar_api import ActionKind, ActionStatus
 from membudget_sidecar import actions, ladder, watch
 from membudget_sidecar.engine_process import EngineProcess
 from membudget_sidecar.history import DEFAULT_CAPACITY, History
-from membudget_sidecar.reading import Absent
-from membudget_sidecar.sample import SignalReading
+from membudget_sidecar.reading import Absent, SignalReading
 from sidecar.fake_engine import FakeEngine
 from sidecar.hand_driven import HandDriven, policy_text
 

@@ -7,8 +7,8 @@ from membudget_contract.policy import Signal
 from membudget_sidecar.cgroup import find_memory_cgroup
 from membudget_sidecar.cgroup_reading import NO_LIMIT, CgroupReading
 from membudget_sidecar.process import ProcessReading
-from membudget_sidecar.reading import Absent, Reading
-from membudget_sidecar.sample import Sample, SignalReading, signal_bytes, take_sample
+from membudget_sidecar.reading import Absent, Reading, SignalReading
+from membudget_sidecar.sample import Sample, signal_bytes, take_sample
 from sidecar.kernel_tree import MB, PID, V2_FILES, host
 
 PROCESS = ProcessReading(
@@ -63,7 +63,9 @@ def test_each_signal_is_its_own_figure(signal: Signal, expected: SignalReading) 
     [
         (
             Signal.UNRECLAIMABLE,
-            SignalReading(51 * MB, "status, stat RssAnon + RssShmem + VmPTE, without a cgroup: in the root cgroup"),
+            SignalReading(
+                51 * MB, "status, stat RssAnon + RssShmem + VmPTE, without a cgroup of its own: in the root cgroup"
+            ),
         ),
         (Signal.WORKING_SET, SignalReading(NO_CGROUP, "no cgroup")),
         (Signal.RESIDENT_SET_SIZE, SignalReading(80 * MB, "status, stat VmRSS")),

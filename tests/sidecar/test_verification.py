@@ -19,7 +19,7 @@ GONE = Absent("the process ended")
         (10, 100, 120, 0, ActionStatus.INEFFECTIVE),
         (10, 100, 99, 100, ActionStatus.EFFECTIVE),
         (10, 100, 100, 100, ActionStatus.INEFFECTIVE),
-        (0, 100, 101, 0, ActionStatus.EFFECTIVE),
+        (0, 100, 101, 0, ActionStatus.DONE),
         (10, GONE, 90, 0, ActionStatus.UNVERIFIED),
         (10, 100, GONE, 200, ActionStatus.UNVERIFIED),
     ],

@@ -113,6 +113,6 @@ def _holds_plan(client: SidecarClient) -> bool:
     with contextlib.suppress(Exception):
         status: Status = client.status()
         return status.engine == "Connected" and any(
-            record.kind == "Resize" and record.status == "Effective" for record in client.actions()
+            record.kind == "Resize" and record.status in {"Done", "Effective"} for record in client.actions()
         )
     return False

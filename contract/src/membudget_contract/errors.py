@@ -13,6 +13,8 @@ Neighbours: every module of this package raises from here; servers turn them int
 
 from __future__ import annotations
 
+_MIB = 1024 * 1024
+
 
 class ContractError(Exception):
     """Base of all errors of the contract; `reason` is the CamelCase word for conditions and API answers."""
@@ -54,10 +56,13 @@ class BudgetBelowFloor(ContractError):
 
     reason = "BudgetBelowFloor"
 
-    def __init__(self, total_bytes: int, floor_bytes: int) -> None:
+    def __init__(self, total_bytes: int, floor_bytes: int, usable_percent: int) -> None:
+        """`usable_percent` of a total lies below its soft entry less the margin: advised is what fits in there."""
+        usable = max(1, usable_percent)
+        advised = -(-floor_bytes * 100 // (usable * _MIB))
         super().__init__(
-            f"a total of {total_bytes} bytes lies below the {floor_bytes} bytes that cannot be given back; "
-            f"ask for at least {floor_bytes} bytes"
+            f"a total of {total_bytes / _MIB:.1f} MiB lies below the {floor_bytes / _MIB:.1f} MiB that cannot be given "
+            f"back; ask for at least {advised}Mi, of which {usable} percent lie below the soft threshold"
         )
         self.total_bytes = total_bytes
         self.floor_bytes = floor_bytes

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from typing import Final
 
 import msgspec
 
 from membudget_contract import CONTRACT_VERSION
 from membudget_contract.policy import Mode, Priority, ProfileName, RungAction, Signal
+
+ROOM_MARGIN_PERCENT: Final = 2
+"""Of the budget, kept free below the soft entry."""
 
 
 class Layer(enum.StrEnum):
@@ -117,8 +121,8 @@ class EffectivePlan(Message, frozen=True, kw_only=True):
 
     @property
     def room_margin_bytes(self) -> int:
-        """What admission keeps free below the soft entry: 2 % of the budget, so that full caches stay silent."""
-        return self.percent_bytes(2)
+        """What admission keeps free below the soft entry, so that full caches stay silent."""
+        return self.percent_bytes(ROOM_MARGIN_PERCENT)
 
     def priority_of(self, collection: str) -> Priority:
         """The class of a collection; what no policy names is Medium."""

@@ -24,7 +24,7 @@ from msgspec import Meta
 from membudget_contract.errors import PolicyInvalid, QuantityInvalid
 from membudget_contract.policy_part import PolicyPart
 from membudget_contract.quantities import Amount
-from membudget_contract.selector import LabelSelector, MatchLabels, check_selector, label_texts
+from membudget_contract.selector import LabelSelector, MatchLabels, SelectorOperator, check_selector, label_texts
 
 API_VERSION = "membudget.dev/v1alpha1"
 KIND = "MemoryPolicy"
@@ -444,6 +444,16 @@ _KEYED: Final[Mapping[str, object]] = {
 }
 """Mappings whose keys the author chose; of these msgspec names no key."""
 
+_ENUMS: Final[Mapping[str, type[enum.StrEnum]]] = {
+    "mode": Mode,
+    "profile": ProfileName,
+    "signal": Signal,
+    "action": RungAction,
+    "priority": Priority,
+    "operator": SelectorOperator,
+}
+"""By the name of the field, whatever it stands in."""
+
 _PATH = re.compile(r"^(?P<problem>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"^Object (?P<problem>contains unknown|missing required) field `(?P<field>.*)`$", re.DOTALL)
 
@@ -456,10 +466,16 @@ def _named(error: msgspec.ValidationError, document: Mapping[str, object]) -> Po
     if (mapping := path.removesuffix("[...]")) in _KEYED and (match["key"] or mapping != path):
         path = f"{mapping}.{_refused_key(document, mapping)}"
     named = _FIELD.match(problem)
+    if problem.startswith("Invalid enum value"):
+        problem += f"; it is one of {_allowed(path)}"
     if named is None:
         return PolicyInvalid(path or "the document", problem[:1].lower() + problem[1:])
     field = f"{path}.{named['field'] or '(empty)'}".removeprefix(".")
     return PolicyInvalid(field, "is missing" if named["problem"] == "missing required" else "is an unknown field")
+
+
+def _allowed(path: str) -> str:
+    return ", ".join(_ENUMS[path.rpartition(".")[2]])
 
 
 def _refused_key(document: Mapping[str, object], path: str) -> str:

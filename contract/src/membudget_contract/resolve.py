@@ -18,7 +18,7 @@ from membudget_contract.errors import (
     NoLimit,
     PolicyInvalid,
 )
-from membudget_contract.plan import EffectivePlan, Layer, Message, Plan
+from membudget_contract.plan import ROOM_MARGIN_PERCENT, EffectivePlan, Layer, Message, Plan
 from membudget_contract.policy import Mode, Signal
 from membudget_contract.quantities import Amount
 
@@ -77,10 +77,10 @@ def check_floor(plan: EffectivePlan, floor_bytes: int) -> None:
         floor_bytes: memory that no action frees: what is not managed, and Critical data.
 
     Raises:
-        BudgetBelowFloor: with the least total that would do.
+        BudgetBelowFloor: with a total under which the ladder would be silent.
     """
     if plan.total_bytes < floor_bytes:
-        raise BudgetBelowFloor(plan.total_bytes, floor_bytes)
+        raise BudgetBelowFloor(plan.total_bytes, floor_bytes, plan.thresholds.soft.percent - ROOM_MARGIN_PERCENT)
 
 
 def _with_environment(plan: Plan, environment: Mapping[str, str]) -> tuple[Plan, dict[str, Layer]]:

@@ -46,6 +46,8 @@ class ActionStatus(enum.StrEnum):
     QUEUED = "Queued"
     RUNNING = "Running"
     EFFECTIVE = "Effective"
+    DONE = "Done"
+    """Asked for no bytes in particular; what was read before and after stands beside it."""
     INEFFECTIVE = "Ineffective"
     UNVERIFIED = "Unverified"
     """Done, but the kernel's figure could not be read before or after."""
@@ -65,6 +67,7 @@ class ActionRecord(Message, frozen=True, kw_only=True):
     asked_bytes: int
     signal_before_bytes: int | None = None
     signal_after_bytes: int | None = None
+    """Of a Cleanup that looked effective, as read again a second later."""
     signal_source: str | None = None
     owned_before_bytes: int | None = None
     owned_after_bytes: int | None = None
@@ -124,6 +127,8 @@ class Status(Message, frozen=True, kw_only=True):
     history_deviation_bytes: float | None
     components: tuple[ComponentReport, ...] = ()
     collections: tuple[CollectionReport, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """Names in the policy or the environment that nothing here answers to; the plan holds all the same."""
 
 
 class PlanView(Message, frozen=True, kw_only=True):

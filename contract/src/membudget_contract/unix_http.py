@@ -1,6 +1,8 @@
 """HTTP over a Unix socket: how the control socket and the sidecar's local API are spoken to.
 
-Covers: the client's connection. Does not cover paths and messages (`control_api`, `sidecar_api`) nor servers.
+Covers: the connection with which the CLI asks a sidecar. Does not cover paths and messages (`control_api`,
+`sidecar_api`) nor servers. The sidecar asks the runtime over a connection of its own (`control_client`): there the
+whole answer has one deadline and a bound on its bytes, while here each step has its time, which is a person's pace.
 """
 
 from __future__ import annotations

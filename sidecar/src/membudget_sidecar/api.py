@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from membudget_contract.errors import ContractError, QuantityInvalid
 from membudget_contract.plan import plan_hash
+from membudget_contract.quantities import MIB
 from membudget_contract.sidecar_api import ActionKind, ActionList, ActionRequest, ConfigureRequest, PlanView
 from membudget_sidecar.actions import Order
 from membudget_sidecar.answers import json_answer, problem, read_body
@@ -32,6 +33,7 @@ MAX_DESCRIPTION: Final = 200
 MAX_TTL_SECONDS: Final = 86_400
 MAX_ID_DIGITS: Final = 18
 
+_WITHOUT_TARGET: Final = frozenset({ActionKind.COLLECT, ActionKind.TRIM})
 _ROUTE_REASONS: Final = {404: "NotFound", 405: "MethodNotAllowed"}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -81,8 +83,7 @@ class _LocalApi:
         asked = msgspec.json.decode(await _body(request), type=ActionRequest)
         if asked.kind is ActionKind.RESIZE:
             raise Refused(400, "Invalid", "budgets are moved by the policy, or by POST /v1/configure for a time")
-        if asked.target_bytes < 0:
-            raise Refused(400, "Invalid", "targetBytes is how many bytes to free; it cannot be negative")
+        _check_target(asked)
         if len(asked.description) > MAX_DESCRIPTION:
             raise Refused(400, "Invalid", f"description has at most {MAX_DESCRIPTION} characters")
         plan = self._loop.keeper.effective
@@ -103,6 +104,16 @@ class _LocalApi:
     async def post_reload(self, _request: Request) -> Response:
         self._loop.reload()
         return json_answer(202, status(self._loop, self._orders))
+
+
+def _check_target(asked: ActionRequest) -> None:
+    kind, target = asked.kind, asked.target_bytes
+    if target < 0:
+        raise Refused(400, "Invalid", "targetBytes is how many bytes to free; it cannot be negative")
+    if kind in _WITHOUT_TARGET and target:
+        raise Refused(400, "Invalid", f"{kind} frees what it finds and takes no targetBytes; leave it out")
+    if kind not in _WITHOUT_TARGET and not target:
+        raise Refused(400, "Invalid", f'say how many bytes {kind} is to free, like "targetBytes": {10 * MIB}')
 
 
 async def _no_route(_request: Request, error: Exception) -> Response:

@@ -15,7 +15,7 @@ from membudget_sidecar import cgroup_v1, cgroup_v2
 from membudget_sidecar.cgroup_reading import CgroupReading
 from membudget_sidecar.kernel_file import read_text
 from membudget_sidecar.process import Process
-from membudget_sidecar.reading import Absent
+from membudget_sidecar.reading import Absent, SignalReading
 
 # The kernel puts this file into the root of a v1 hierarchy only (CFTYPE_ONLY_ON_ROOT): a container's mount
 # looks like a root, and has none.
@@ -27,14 +27,30 @@ class _Hierarchy:
     """One version of the memory controller: how it is read, and where below /sys/fs/cgroup it is mounted."""
 
     read: Callable[[Sequence[str]], CgroupReading]
+    read_unreclaimable: Callable[[str], SignalReading]
+    read_working_set: Callable[[str], SignalReading]
     marker: str
     limit: str
     mounts: tuple[str, ...]
 
 
-_V1 = _Hierarchy(cgroup_v1.read_v1, cgroup_v1.MARKER, cgroup_v1.LIMIT, ("/memory",))
+_V1 = _Hierarchy(
+    cgroup_v1.read_v1,
+    cgroup_v1.read_v1_unreclaimable,
+    cgroup_v1.read_v1_working_set,
+    cgroup_v1.MARKER,
+    cgroup_v1.LIMIT,
+    ("/memory",),
+)
 # On a hybrid host the unified hierarchy stands beside those of v1, and may hold the memory controller.
-_V2 = _Hierarchy(cgroup_v2.read_v2, cgroup_v2.MARKER, cgroup_v2.LIMIT, ("", "/unified"))
+_V2 = _Hierarchy(
+    cgroup_v2.read_v2,
+    cgroup_v2.read_v2_unreclaimable,
+    cgroup_v2.read_v2_working_set,
+    cgroup_v2.MARKER,
+    cgroup_v2.LIMIT,
+    ("", "/unified"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +63,32 @@ class _Membership:
 
 @dataclass(frozen=True, slots=True)
 class MemoryCgroup:
-    """A cgroup that was found; `directories` are its own and those of its ancestors that may have a limit."""
+    """A cgroup that was found; `directories` are its own and those of its ancestors that may have a limit.
+
+    One that is `shared` with the sidecar holds other processes too: its limit is the engine's, its figures are not.
+    """
 
     process: Process
     directories: tuple[str, ...]
     _hierarchy: _Hierarchy
+    shared: bool
 
     def read(self) -> CgroupReading | Absent:
         """The figures of now; absent when the process ended or its pid is another's, as the path may lead there."""
         reading = self._hierarchy.read(self.directories)
         return self.process.absence() or reading
+
+    def read_unreclaimable(self) -> SignalReading:
+        """What `read` says of that one figure, for a third of the time."""
+        return self._checked(self._hierarchy.read_unreclaimable(self.directories[0]))
+
+    def read_working_set(self) -> SignalReading:
+        """What `read` says of that one figure, for a third of the time."""
+        return self._checked(self._hierarchy.read_working_set(self.directories[0]))
+
+    def _checked(self, reading: SignalReading) -> SignalReading:
+        gone = self.process.absence()
+        return reading if gone is None else SignalReading(gone, reading.source)
 
 
 def find_memory_cgroup(process: Process, cgroup_root: Path) -> MemoryCgroup | Absent:
@@ -76,7 +108,7 @@ def find_memory_cgroup(process: Process, cgroup_root: Path) -> MemoryCgroup | Ab
         for mount in membership.hierarchy.mounts:
             directories = _directories(view + mount, membership, root_is_ours)
             if directories:
-                return MemoryCgroup(process, directories, membership.hierarchy)
+                return MemoryCgroup(process, directories, membership.hierarchy, shared=inside_ours)
     return _not_found(process, membership, cgroup_root)
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from membudget_sidecar.reading import Absent, Fraction, Reading
 
 NO_LIMIT = Absent("no limit")
+WORKING_SET_RULE = "usage - inactive_file"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ finding the directory (`cgroup`) nor version 2 (`cgroup_v2`).
 import os
 from collections.abc import Sequence
 
-from membudget_sidecar.cgroup_reading import NO_LIMIT, CgroupReading, tightest
+from membudget_sidecar.cgroup_reading import NO_LIMIT, WORKING_SET_RULE, CgroupReading, tightest
 from membudget_sidecar.kernel_file import Figures, parse_keyed, read_count, read_figures
-from membudget_sidecar.reading import Absent, Reading, remainder, total
+from membudget_sidecar.reading import Absent, Reading, SignalReading, remainder, total
 
 MARKER = "memory.usage_in_bytes"
 """The file that every v1 memory cgroup has."""
 LIMIT = "memory.limit_in_bytes"
+_RSS, _SHMEM, _INACTIVE = "total_rss", "total_shmem", "total_inactive_file"
 _KERNEL = "memory.kmem.usage_in_bytes"
 # v1 writes "no limit" as the largest count of pages in bytes: 9223372036854771712 with pages of 4 kB, a
 # little less with larger ones, 2**64 - 1 before 3.19. No host has 2**60 bytes, so all of them are covered by
@@ -26,21 +27,42 @@ def read_v1(directories: Sequence[str]) -> CgroupReading:
     own = directories[0]
     stat = read_figures(f"{own}/memory.stat", parse_keyed)
     usage = read_count(f"{own}/{MARKER}")
-    kernel, kernel_source = _kernel(own)
+    unreclaimable = _unreclaimable(own, stat)
     return CgroupReading(
         version="v1",
         source=own,
         usage=usage,
         limit=_limit(directories, stat),
-        working_set=remainder(usage, stat.get("total_inactive_file")),  # cAdvisor's rule
-        unreclaimable=total(stat.get("total_rss"), stat.get("total_shmem"), kernel),
-        unreclaimable_source=f"{stat.source} total_rss + total_shmem, {kernel_source}",
+        working_set=_working_set(usage, stat),
+        unreclaimable=unreclaimable.bytes,
+        unreclaimable_source=unreclaimable.source,
         swap=stat.get("total_swap"),
         limit_hits=read_count(f"{own}/memory.failcnt"),
         oom_kills=read_figures(f"{own}/memory.oom_control", parse_keyed).get("oom_kill"),
         refaults=stat.first("total_workingset_refault_file", "total_workingset_refault"),
         stall_percent=Absent("cgroup v1 has no pressure of a single cgroup"),
     )
+
+
+def read_v1_unreclaimable(own: str) -> SignalReading:
+    """The same figure as `read_v1` has, from no more files than it needs."""
+    return _unreclaimable(own, read_figures(f"{own}/memory.stat", parse_keyed))
+
+
+def read_v1_working_set(own: str) -> SignalReading:
+    """The same figure as `read_v1` has, from no more files than it needs."""
+    stat = read_figures(f"{own}/memory.stat", parse_keyed)
+    return SignalReading(_working_set(read_count(f"{own}/{MARKER}"), stat), f"{own} {WORKING_SET_RULE}")
+
+
+def _unreclaimable(own: str, stat: Figures) -> SignalReading:
+    kernel, kernel_source = _kernel(own)
+    source = f"{stat.source} {_RSS} + {_SHMEM}, {kernel_source}"
+    return SignalReading(total(stat.get(_RSS), stat.get(_SHMEM), kernel), source)
+
+
+def _working_set(usage: Reading, stat: Figures) -> Reading:
+    return remainder(usage, stat.get(_INACTIVE))  # cAdvisor's rule
 
 
 def _kernel(directory: str) -> tuple[Reading, str]:

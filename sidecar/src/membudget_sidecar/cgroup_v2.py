@@ -6,7 +6,7 @@ directory (`cgroup`) nor version 1 (`cgroup_v1`).
 
 from collections.abc import Sequence
 
-from membudget_sidecar.cgroup_reading import NO_LIMIT, CgroupReading, tightest
+from membudget_sidecar.cgroup_reading import NO_LIMIT, WORKING_SET_RULE, CgroupReading, tightest
 from membudget_sidecar.kernel_file import (
     Figures,
     parse_count,
@@ -16,7 +16,7 @@ from membudget_sidecar.kernel_file import (
     read_stall_percent,
     read_text,
 )
-from membudget_sidecar.reading import Absent, Reading, remainder, total
+from membudget_sidecar.reading import Absent, Reading, SignalReading, remainder, total
 
 MARKER = "memory.current"
 """The file that every v2 cgroup with the memory controller has, except the root of the host."""
@@ -33,21 +33,42 @@ def read_v2(directories: Sequence[str]) -> CgroupReading:
     stat = read_figures(f"{own}/memory.stat", parse_keyed)
     events = read_figures(f"{own}/memory.events", parse_keyed)
     usage = read_count(f"{own}/{MARKER}")
-    kernel, kernel_source = _kernel(stat)
+    unreclaimable = _unreclaimable(stat)
     return CgroupReading(
         version="v2",
         source=own,
         usage=usage,
         limit=tightest(_limit(f"{directory}/{LIMIT}") for directory in directories),
-        working_set=remainder(usage, stat.get("inactive_file")),  # cAdvisor's rule
-        unreclaimable=total(stat.get("anon"), stat.get("shmem"), kernel, stat.get("sock")),
-        unreclaimable_source=f"{stat.source} anon + shmem + {kernel_source} + sock",
+        working_set=_working_set(usage, stat),
+        unreclaimable=unreclaimable.bytes,
+        unreclaimable_source=unreclaimable.source,
         swap=read_count(f"{own}/memory.swap.current"),
         limit_hits=events.get("max"),
         oom_kills=events.get("oom_kill"),
         refaults=stat.first("workingset_refault_file", "workingset_refault"),
         stall_percent=read_stall_percent(f"{own}/memory.pressure"),
     )
+
+
+def read_v2_unreclaimable(own: str) -> SignalReading:
+    """The same figure as `read_v2` has, from no more files than it needs."""
+    return _unreclaimable(read_figures(f"{own}/memory.stat", parse_keyed))
+
+
+def read_v2_working_set(own: str) -> SignalReading:
+    """The same figure as `read_v2` has, from no more files than it needs."""
+    stat = read_figures(f"{own}/memory.stat", parse_keyed)
+    return SignalReading(_working_set(read_count(f"{own}/{MARKER}"), stat), f"{own} {WORKING_SET_RULE}")
+
+
+def _unreclaimable(stat: Figures) -> SignalReading:
+    kernel, kernel_source = _kernel(stat)
+    held = total(stat.get("anon"), stat.get("shmem"), kernel, stat.get("sock"))
+    return SignalReading(held, f"{stat.source} anon + shmem + {kernel_source} + sock")
+
+
+def _working_set(usage: Reading, stat: Figures) -> Reading:
+    return remainder(usage, stat.get("inactive_file"))  # cAdvisor's rule
 
 
 def _kernel(stat: Figures) -> tuple[Reading, str]:

@@ -15,8 +15,8 @@ from typing import Final
 from membudget_contract.policy import Signal
 from membudget_sidecar.cgroup import MemoryCgroup, find_memory_cgroup
 from membudget_sidecar.process import Process
-from membudget_sidecar.reading import Absent
-from membudget_sidecar.sample import Sample, SignalReading, take_sample
+from membudget_sidecar.reading import Absent, SignalReading
+from membudget_sidecar.sample import Sample, read_signal, take_sample
 
 READINGS: Final = 3
 READING_PAUSE_SECONDS: Final = 0.005
@@ -44,10 +44,8 @@ class EngineProcess:
         return take_sample(now, signal, self.process, self.cgroup)
 
     def signal_reading(self, signal: Signal) -> SignalReading:
-        """The signal alone, by the cheapest way: statm for the resident set, else a sample."""
-        if signal is Signal.RESIDENT_SET_SIZE:
-            return SignalReading(self.process.resident_bytes(), self.process.resident_source)
-        return take_sample(0.0, signal, self.process, self.cgroup).used
+        """The signal alone, by the cheapest way."""
+        return read_signal(signal, self.process, self.cgroup)
 
     def verified_reading(self, signal: Signal, sleep: Callable[[float], None] = time.sleep) -> SignalReading:
         """The median of three readings; absent when one of them is."""

@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus
+from membudget_contract.sidecar_api import ActionKind, ActionRecord
 from membudget_sidecar.actions import ActionRunner, Order
 from membudget_sidecar.engine_link import EngineLink
-from membudget_sidecar.errors import QueueFull
 from membudget_sidecar.ladder import Decision
+from membudget_sidecar.oversights import Oversights
 from membudget_sidecar.plan_follower import PlanFollower
 from membudget_sidecar.plan_keeper import PlanKeeper
 from membudget_sidecar.policy_file import PolicyFile
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class Loop:
-    """Other threads read `link`, `keeper`, `watch`, `tally` and `actions`, and call `wake`, `reload` and `stop`."""
+    """Other threads read what is public here, and call `wake`, `reload` and `stop`."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Loop:
         self.keeper = keeper
         self.tally = Tally()
         self.watch = Watch(link, self.tally)
+        self.oversights = Oversights(keeper.environment)
         self.actions = runner(self._action_ended)
         self._clock = clock
         self._follower = PlanFollower(keeper, policy_file)
@@ -103,8 +104,8 @@ class Loop:
             asked = self._follow(now) or asked
         self._look(now, fully=asked or now - self._full_at >= self._full_seconds())
         resize = self._follower.resize(self.link.report, self.watch.used.bytes, now)
-        if resize is not None and not self._submitted(resize):
-            self._follower.resize_ended(now)
+        if resize is not None:
+            self.actions.submit(resize)
         return FAST_SECONDS if self._is_near() else SLOW_SECONDS
 
     def _look(self, now: float, *, fully: bool) -> None:
@@ -112,10 +113,11 @@ class Loop:
         if fully:
             self._full_at = now
             decisions = self.watch.look_fully(self._follower.plan, now)
+            self.oversights.look(self._follower.plan, self.link.report, now)
         elif self._is_near():
             decisions = self.watch.look_quickly(self._follower.plan, now)
         for decision in decisions:
-            self._hand_over(decision, now)
+            self._hand_over(decision)
 
     def _is_near(self) -> bool:
         plan, used = self._follower.plan, self.watch.used.bytes
@@ -137,13 +139,14 @@ class Loop:
         if found:
             self._follower.forget_engine()
             self.watch.forget_engine()
+            self.oversights.forget_engine()
         before = self._follower.follow(self.watch.limit, self.watch.floor)
         if before is self._follower.plan:
             return found
         self.watch.plan_moved(before, self._follower.plan, now)
         return True
 
-    def _hand_over(self, decision: Decision, now: float) -> None:
+    def _hand_over(self, decision: Decision) -> None:
         order = Order(
             kind=decision.kind,
             plan=self._follower.plan,
@@ -152,16 +155,7 @@ class Loop:
             cause=decision.cause,
             decision=decision,
         )
-        if not self._submitted(order):
-            self.watch.action_ended(decision, ActionStatus.FAILED, exhausted=False, now=now)
-
-    def _submitted(self, order: Order) -> bool:
-        try:
-            self.actions.submit(order)
-        except QueueFull as error:
-            log.warning("%s: %s", order.kind, error)
-            return False
-        return True
+        self.actions.submit(order)
 
     def _action_ended(self, order: Order, record: ActionRecord) -> None:
         """In the thread of the actions."""

@@ -4,8 +4,9 @@ Covers: adopting a plan or refusing it with the reason while the last good one h
 following the limit. Does not cover where plans come from (`policy_file`, `order_keeper`) nor enforcing (`loop`).
 Thread-safe.
 
-Invariant: there is always a plan in force; a total in bytes is cut to the container's limit once that is known. A
-plan that cannot hold yet, for want of a limit or of room under its floor, waits and is tried at every `follow`.
+Invariants: there is always a plan in force; a total in bytes is cut to the container's limit once that is known. A
+plan that cannot hold yet, for want of a limit or of room over its floor, waits and is tried at every `follow`. One
+that came before its floor could be known is held against it once it is, and gives way to the last good plan.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from membudget_contract.compile import compile_policy
 from membudget_contract.errors import BudgetBelowFloor, ContractError, NoLimit
 from membudget_contract.kept_file import KeptFileInvalid, read_kept, write_kept
 from membudget_contract.plan import EffectivePlan, Plan
-from membudget_contract.policy import Signal
+from membudget_contract.policy import Mode, Signal
 from membudget_contract.quantities import Amount
 from membudget_contract.resolve import NO_OVERRIDE, Override, check_floor, resolve
 from membudget_contract.sidecar_api import Configured, ConfigureRequest, Limits
@@ -38,6 +39,14 @@ class Floor(NamedTuple):
     amount: int
 
 
+class _Waiting(NamedTuple):
+    """A plan that cannot hold yet, and why. One that is `held` was good once, or acknowledged: no edit ends it."""
+
+    plan: Plan
+    error: ContractError
+    held: bool
+
+
 class PlanKeeper:
     """Always has a plan: the last good one, else the built-in Production profile.
 
@@ -53,7 +62,7 @@ class PlanKeeper:
         wall: Callable[[], float],
     ) -> None:
         self._file = state_folder / KEPT_PLAN if state_folder else None
-        self._environment = environment
+        self.environment = environment
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
@@ -61,10 +70,16 @@ class PlanKeeper:
         self._override = NO_OVERRIDE
         self._override_until = 0.0
         self._refused: str | None = None
-        self._waiting: Plan | None = None
-        self._waits_for: str | None = None
-        self._plan = compile_policy(None)
+        self._waiting: _Waiting | None = None
+        self._cannot: str | None = None
+        """What is wrong with the plan in force: cut to the limit, or below its floor since the limit fell."""
+        self._plan: Plan = compile_policy(None)
+        self._good: Plan = self._plan
+        self._ordered = False
+        self._floor_unknown = self._limit_fell = False
         self._effective = self._built_in()
+        self._total_bytes = self._effective.total_bytes
+        """Of the plan in force, before a `configure` call tightens it."""
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._resume(self._file)
@@ -76,8 +91,11 @@ class PlanKeeper:
 
     @property
     def problem(self) -> str | None:
-        """Why the newest policy is not in force; None when it is."""
-        return self._refused or self._waits_for
+        """Why the newest policy is not in force as it was written; None when it is."""
+        waiting = self._waiting
+        if self._refused is not None or waiting is None:
+            return self._refused or self._cannot
+        return f"{waiting.error}; the last good plan holds meanwhile: {self._plan.policy or 'the built-in profile'}"
 
     def adopt(self, plan: Plan, floor: Floor | None) -> None:
         """Take a new plan, if it can hold here, and keep it for the next life.
@@ -90,8 +108,9 @@ class PlanKeeper:
             ContractError: why it cannot; the last good plan stays. Without a limit, or below the floor, it waits.
         """
         with self._lock:
-            self._take(plan, floor)
+            self._drop_edit()
             self._refused = None
+            self._take(plan, floor, ordered=False)
         self._keep(plan)
 
     def check(self, plan: Plan, floor: Floor | None) -> None:
@@ -101,7 +120,7 @@ class PlanKeeper:
             ContractError: why it cannot.
         """
         with self._lock:
-            over = over_limit(plan, self._environment, self._limit)
+            over = over_limit(plan, self.environment, self._limit)
             if over is not None:
                 raise over
             _check_total(self._resolved(plan, NO_OVERRIDE), floor)
@@ -111,18 +130,25 @@ class PlanKeeper:
         with self._lock:
             self._refused = None
             try:
-                self._take(plan, floor)
+                self._take(plan, floor, ordered=True)
             except ContractError as error:
-                self._waiting, self._waits_for = plan, str(error)
+                self._waiting = _Waiting(plan, error, held=True)
 
     def refuse(self, error: ContractError) -> None:
-        """Remember why the newest policy was not taken; what waits already says so itself."""
-        self._refused = None if str(error) == self._waits_for else str(error)
+        """Remember why the newest policy was not taken; an older one that waited is not applied after that.
+
+        What waits itself already says so.
+        """
+        with self._lock:
+            if self._waiting is not None and self._waiting.error is error:
+                return
+            self._drop_edit()
+            self._refused = str(error)
 
     def follow(self, limit: int | None, floor: Floor | None) -> EffectivePlan:
         """Resolve again if the container's limit moved, an override ended, or a plan waits; the plan now in force.
 
-        An unknown limit changes nothing: the last one known stands.
+        An unknown floor changes nothing. An unknown limit changes nothing: the last one known stands.
         """
         with self._lock:
             ended = self._override != NO_OVERRIDE and self._monotonic() >= self._override_until
@@ -133,6 +159,7 @@ class PlanKeeper:
                 self._limit = limit
             if moved or ended:
                 self._resolve_again()
+            self._check_again(floor)
             taken = self._try_waiting(floor)
         if taken is not None:
             self._keep(taken)
@@ -168,46 +195,85 @@ class PlanKeeper:
         return self._wall() + self._override_until - self._monotonic()
 
     def _resolved(self, plan: Plan, override: Override) -> EffectivePlan:
-        return resolve_within_limit(plan, self._environment, self._limit, override)
+        return resolve_within_limit(plan, self.environment, self._limit, override)
 
-    def _take(self, plan: Plan, floor: Floor | None) -> None:
+    def _drop_edit(self) -> None:
+        if self._waiting is not None and not self._waiting.held:
+            self._waiting = None
+
+    def _take(self, plan: Plan, floor: Floor | None, *, ordered: bool) -> None:
         try:
             effective = self._resolved(plan, NO_OVERRIDE)
             _check_total(effective, floor)
         except (NoLimit, BudgetBelowFloor) as error:
-            self._waiting, self._waits_for = plan, str(error)
+            self._waiting = _Waiting(plan, error, held=ordered)
             raise
-        self._plan, self._effective = plan, effective
-        self._waiting, self._waits_for = None, self._cut()
+        self._floor_unknown = _known(floor, effective) is None and plan != self._good
+        if not self._floor_unknown:
+            self._good = plan
+        self._plan, self._effective, self._ordered = plan, effective, ordered
+        self._total_bytes = effective.total_bytes
+        self._waiting, self._cannot, self._limit_fell = None, self._cut(), False
         self._override_if_tighter()
+
+    def _check_again(self, floor: Floor | None) -> None:
+        """Hold the plan in force against its floor, if it could not be until now, or its total fell with the limit."""
+        if not (self._floor_unknown or self._limit_fell) or _known(floor, self._effective) is None:
+            return
+        try:
+            _check_total(self._resolved(self._plan, NO_OVERRIDE), floor)
+        except BudgetBelowFloor as error:
+            if self._floor_unknown and self._effective.mode is Mode.ENFORCE:
+                self._give_way(error)
+            else:
+                # A limit that fell did so for every plan; and Observe must not end because its figure is too low.
+                self._cannot = str(error)
+            return
+        except ContractError:
+            return  # the last figures stay, and `_resolve_again` has said why
+        if self._floor_unknown:
+            self._good = self._plan
+        self._floor_unknown = self._limit_fell = False
+        self._cannot = self._cut()
+
+    def _give_way(self, error: BudgetBelowFloor) -> None:
+        """To the last good plan; the plan in force waits, unless a newer one does."""
+        log.warning("the plan in force gives way to the last good one: %s", error)
+        self._waiting = self._waiting or _Waiting(self._plan, error, held=self._ordered)
+        self._plan, self._floor_unknown = self._good, False
+        self._resolve_again()
+        self._limit_fell = False
 
     def _cut(self) -> str | None:
         """What to say of a plan that was cut to the limit."""
-        over = over_limit(self._plan, self._environment, self._limit)
+        over = over_limit(self._plan, self.environment, self._limit)
         return None if over is None else str(over)
 
     def _try_waiting(self, floor: Floor | None) -> Plan | None:
         """The plan that waited, once it can hold."""
-        plan = self._waiting
-        if plan is None:
+        waiting = self._waiting
+        if waiting is None:
             return None
         try:
-            self._take(plan, floor)
+            effective = self._resolved(waiting.plan, NO_OVERRIDE)
+            if isinstance(waiting.error, BudgetBelowFloor) and _known(floor, effective) is None:
+                return None  # what was found below its floor is not taken because nobody can look
+            self._take(waiting.plan, floor, ordered=waiting.held)
         except ContractError as error:
-            self._waits_for = str(error)  # another limit may still do
+            self._waiting = waiting._replace(error=error)  # another limit may still do
             return None
         log.info("the plan that waited holds now")
-        return plan
+        return waiting.plan
 
     def _resolve_again(self) -> None:
         try:
             self._effective = self._resolved(self._plan, NO_OVERRIDE)
+            self._limit_fell = self._limit_fell or self._effective.total_bytes < self._total_bytes
+            self._total_bytes = self._effective.total_bytes
             self._override_if_tighter()
-            problem = self._cut()
+            self._cannot = self._cut()
         except ContractError as error:
-            problem = str(error)  # components in bytes that a lower limit cannot hold: the last figures stay
-        if self._waiting is None:
-            self._waits_for = problem
+            self._cannot = str(error)  # components in bytes that a lower limit cannot hold: the last figures stay
 
     def _override_if_tighter(self) -> None:
         """What was tightened stays so under another plan or limit, unless that is tighter itself."""
@@ -235,23 +301,30 @@ class PlanKeeper:
             return self._resolved(self._plan, NO_OVERRIDE)
         except NoLimit as error:
             # The environment asks for a percent of a limit that only a running engine shows.
-            self._waiting, self._waits_for = self._plan, str(error)
-            return resolve(self._plan, environment=without_total(self._environment), limit=None)
+            self._waiting = _Waiting(self._plan, error, held=True)
+            return resolve(self._plan, environment=without_total(self.environment), limit=None)
 
     def _resume(self, file: Path) -> None:
         """Go on with the plan of the former life; what is wrong with it is said, and the built-in plan holds."""
         try:
             plan = read_kept(file, Plan)
             if plan is not None:
-                self._take(plan, floor=None)
+                self._take(plan, None, ordered=False)
         except ContractError as error:
             self.refuse(error)
+            if self._waiting is not None:
+                self._waiting = self._waiting._replace(held=True)
             log.warning("starting with the built-in plan: %s", error)
+
+
+def _known(floor: Floor | None, plan: EffectivePlan) -> int | None:
+    """The floor in bytes, if it was measured under the signal of that plan."""
+    return floor.amount if floor is not None and floor.signal is plan.signal else None
 
 
 def _check_total(plan: EffectivePlan, floor: Floor | None) -> None:
     """Of a floor that is not known, this much is: a total of 0 is under it, and would evict everything at once."""
-    check_floor(plan, max(1, floor.amount) if floor is not None and floor.signal is plan.signal else 1)
+    check_floor(plan, max(1, _known(floor, plan) or 0))
 
 
 def _override(request: ConfigureRequest, plan: EffectivePlan) -> Override:

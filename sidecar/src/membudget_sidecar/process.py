@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from membudget_sidecar.kernel_file import parse_count, parse_kibibytes, read_figures, read_text
-from membudget_sidecar.reading import Absent, Reading, total
+from membudget_sidecar.reading import Absent, Reading, SignalReading, total
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # Places in /proc/<pid>/stat after the closing parenthesis of the command, from 0; the manual counts from 1
 # with pid and command.
 _MINOR_FAULTS, _MAJOR_FAULTS, _USER_TICKS, _SYSTEM_TICKS, _THREADS, _START_TICKS = 7, 9, 11, 12, 17, 19
+
+HELD = ("RssAnon", "RssShmem", "VmPTE")
+"""What of a process no reclaim brings back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,13 @@ class Process:
         """
         pss = read_figures(self.proportional_source, parse_kibibytes).get("Pss")
         return self.absence() or pss
+
+    def held_bytes(self) -> SignalReading:
+        """RssAnon + RssShmem + VmPTE, which no reclaim brings back: the same figures as `read` has, alone."""
+        status = read_figures(self._status, parse_kibibytes)
+        held = total(*(status.get(name) for name in HELD))
+        gone = self.absence()
+        return SignalReading(held if gone is None else gone, self._status)
 
     def read(self) -> ProcessReading:
         """All figures of status and stat. Those that cannot be read are absent, each with its reason."""

@@ -23,6 +23,14 @@ Fraction: TypeAlias = float | Absent
 """A figure with a fraction: a percentage, an average, a share of 0 to 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class SignalReading:
+    """The signal in bytes, and the files and names it was made of, for people who check it."""
+
+    bytes: Reading
+    source: str
+
+
 def total(*readings: Reading) -> Reading:
     """The sum of the readings, in their unit; absent with the first reason when one of them is absent."""
     amount = 0

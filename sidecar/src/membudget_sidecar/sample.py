@@ -5,20 +5,16 @@ Covers the choice of the signal's bytes and the distance to the container's limi
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from membudget_contract.policy import Signal
 from membudget_sidecar.cgroup import MemoryCgroup
-from membudget_sidecar.cgroup_reading import CgroupReading
-from membudget_sidecar.process import Process, ProcessReading
-from membudget_sidecar.reading import Absent, Fraction, Reading, remainder, total
+from membudget_sidecar.cgroup_reading import WORKING_SET_RULE, CgroupReading
+from membudget_sidecar.process import HELD, Process, ProcessReading
+from membudget_sidecar.reading import Absent, Fraction, Reading, SignalReading, remainder, total
 
-
-@dataclass(frozen=True, slots=True)
-class SignalReading:
-    """The signal in bytes, and the files and names it was made of, for people who check it."""
-
-    bytes: Reading
-    source: str
+SHARED: Final = Absent("cgroup shared with the sidecar")
+"""Its figures hold the sidecar's bytes, and those of whatever else was started in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +52,18 @@ def take_sample(taken_at: float, signal: Signal, process: Process, cgroup: Memor
     """Reads process and cgroup once; what cannot be read is absent in the sample."""
     process_reading = process.read()
     cgroup_reading = cgroup if isinstance(cgroup, Absent) else cgroup.read()
-    used = signal_bytes(signal, process_reading, cgroup_reading)
+    used = signal_bytes(signal, process_reading, _own(cgroup) or cgroup_reading)
     return Sample(taken_at, signal, used, process_reading, cgroup_reading)
+
+
+def read_signal(kind: Signal, process: Process, cgroup: MemoryCgroup | Absent) -> SignalReading:
+    """The signal of `take_sample` alone, from no more files than it needs: what ten looks a second can afford."""
+    if kind is Signal.RESIDENT_SET_SIZE:
+        return SignalReading(process.resident_bytes(), process.resident_source)
+    if isinstance(cgroup, Absent) or cgroup.shared:
+        absence = cgroup if isinstance(cgroup, Absent) else SHARED
+        return _working_set_without(absence) if kind is Signal.WORKING_SET else _held(process.held_bytes(), absence)
+    return cgroup.read_working_set() if kind is Signal.WORKING_SET else cgroup.read_unreclaimable()
 
 
 def signal_bytes(
@@ -65,21 +71,31 @@ def signal_bytes(
 ) -> SignalReading:
     """The bytes that count under that signal (design: "Which bytes count").
 
-    Only a process without a cgroup of its own is measured by its own figures instead; one figure missing in a
-    cgroup makes the signal absent, since another source for one tick would be a step that nobody made.
+    Only a process without a cgroup of its own, which one shared with the sidecar is not, is measured by its own
+    figures instead; one figure missing in a cgroup makes the signal absent, since another source for one tick would
+    be a step that nobody made.
     """
     if kind is Signal.RESIDENT_SET_SIZE:
         return SignalReading(process_reading.resident, f"{process_reading.source} VmRSS")
     if isinstance(cgroup_reading, Absent):
-        return _without_cgroup(kind, process_reading, cgroup_reading)
+        if kind is Signal.WORKING_SET:
+            return _working_set_without(cgroup_reading)
+        held = total(process_reading.anonymous, process_reading.shmem, process_reading.page_tables)
+        return _held(SignalReading(held, process_reading.source), cgroup_reading)
     if kind is Signal.WORKING_SET:
-        return SignalReading(cgroup_reading.working_set, f"{cgroup_reading.source} usage - inactive_file")
+        return SignalReading(cgroup_reading.working_set, f"{cgroup_reading.source} {WORKING_SET_RULE}")
     return SignalReading(cgroup_reading.unreclaimable, cgroup_reading.unreclaimable_source)
 
 
-def _without_cgroup(kind: Signal, process_reading: ProcessReading, absence: Absent) -> SignalReading:
-    if kind is Signal.WORKING_SET:  # a process has no inactive page cache of its own
-        return SignalReading(absence, "no cgroup")
-    held = total(process_reading.anonymous, process_reading.shmem, process_reading.page_tables)
-    source = f"{process_reading.source} RssAnon + RssShmem + VmPTE, without a cgroup: {absence.reason}"
-    return SignalReading(held, source)
+def _own(cgroup: MemoryCgroup | Absent) -> Absent | None:
+    """Why the figures of the cgroup are not those of the engine; None when they are."""
+    return SHARED if isinstance(cgroup, MemoryCgroup) and cgroup.shared else None
+
+
+def _working_set_without(absence: Absent) -> SignalReading:
+    return SignalReading(absence, "no cgroup")  # a process has no inactive page cache of its own
+
+
+def _held(process_reading: SignalReading, absence: Absent) -> SignalReading:
+    source = f"{process_reading.source} {' + '.join(HELD)}, without a cgroup of its own: {absence.reason}"
+    return SignalReading(process_reading.bytes, source)

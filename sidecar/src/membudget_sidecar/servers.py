@@ -70,7 +70,9 @@ def make_loop(settings: SidecarSettings) -> Loop:
         link,
         keeper,
         PolicyFile(settings.policy_file) if settings.policy_file else None,
-        runner=lambda ended: ActionRunner(settings, link, wall=time.time, ended=ended),
+        runner=lambda ended: ActionRunner(
+            settings, link, wall=time.time, ended=ended, mode=lambda: keeper.effective.mode
+        ),
         clock=time.monotonic,
     )
 

@@ -14,6 +14,8 @@ from membudget_contract.errors import EnvironmentInvalid
 from membudget_contract.orders import PodIdentity
 
 DEFAULT_PORT: Final = 9465
+POD_VARIABLES: Final = {f"MEMBUDGET_POD_{field.upper()}": field for field in ("namespace", "name", "uid")}
+"""Variable -> field of the pod's identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,7 @@ def own_pod(environment: Mapping[str, str]) -> PodIdentity:
         EnvironmentInvalid: names the first variable that is missing; orders could not be told from another pod's.
     """
     told: dict[str, str] = {}
-    for field in ("namespace", "name", "uid"):
-        variable = f"MEMBUDGET_POD_{field.upper()}"
+    for variable, field in POD_VARIABLES.items():
         told[field] = environment.get(variable, "")
         if not told[field]:
             problem = f"is missing; with --keys it must hold metadata.{field} of the pod (downward API)"

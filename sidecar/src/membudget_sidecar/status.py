@@ -44,6 +44,7 @@ def status(loop: Loop, orders: OrderKeeper | None = None) -> Status:
         history_deviation_bytes=_known_fraction(watch.history.deviation()),
         components=report.components if report else (),
         collections=report.collections if report else (),
+        warnings=loop.oversights.warnings,
     )
 
 

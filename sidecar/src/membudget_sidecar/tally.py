@@ -27,6 +27,7 @@ class Tally:
         self.absent_readings["signal"] += not known
 
     def count_action(self, record: ActionRecord) -> None:
-        """One action that ended; only a fall of the signal counts as freed."""
+        """One action that ended; as freed counts what an effective one was asked for, by the fall of the signal."""
         self.actions[record.kind, record.status] += 1
-        self.freed_bytes[record.kind] += max(0, record.freed_bytes or 0)
+        if record.status is ActionStatus.EFFECTIVE:
+            self.freed_bytes[record.kind] += max(0, record.freed_bytes or 0)

@@ -15,17 +15,18 @@ WORTH: Final = 0.5
 
 
 def judge(asked_bytes: int, before: Reading, after: Reading, goal_bytes: int) -> ActionStatus:
-    """Effective, ineffective, or unverified when one of the readings is missing.
+    """Effective or ineffective, done when nothing was asked, or unverified when one of the readings is missing.
 
     Args:
-        asked_bytes: what was to be freed; 0 asks for nothing in particular and is always met.
+        asked_bytes: what was to be freed; 0 asks for nothing in particular, so no fall of the signal proves anything.
         before: the signal before.
         after: the signal after.
         goal_bytes: a signal under which the work is done, however little was freed.
     """
     if isinstance(before, Absent) or isinstance(after, Absent):
         return ActionStatus.UNVERIFIED
-    # Asked for nothing, a signal that grew by a page meanwhile is no failure.
-    if asked_bytes == 0 or after < goal_bytes or before - after >= WORTH * asked_bytes:
+    if asked_bytes == 0:
+        return ActionStatus.DONE
+    if after < goal_bytes or before - after >= WORTH * asked_bytes:
         return ActionStatus.EFFECTIVE
     return ActionStatus.INEFFECTIVE

@@ -15,9 +15,9 @@ from membudget_sidecar.engine_link import EngineLink
 from membudget_sidecar.history import History
 from membudget_sidecar.ladder import Decision, Observation, finished, initial_state, plan_changed, step
 from membudget_sidecar.plan_keeper import Floor
-from membudget_sidecar.reading import Absent
+from membudget_sidecar.reading import Absent, SignalReading
 from membudget_sidecar.room import RoomTeller
-from membudget_sidecar.sample import Sample, SignalReading
+from membudget_sidecar.sample import Sample
 from membudget_sidecar.tally import Tally
 
 _UNSEEN: Final = SignalReading(Absent("no sample was taken yet"), "none")
@@ -45,10 +45,9 @@ class Watch:
         return limit if isinstance(limit, int) else None
 
     def forget_engine(self) -> None:
-        """Another process: peak, floor and what was told were those of the one before."""
+        """Another process: peak and floor were those of the one before."""
         self.history.forget_peak()
         self.floor = None
-        self._room.forget()
 
     def plan_moved(self, before: EffectivePlan, plan: EffectivePlan, now: float) -> None:
         """Another plan is in force; figures of another signal cannot be compared."""
