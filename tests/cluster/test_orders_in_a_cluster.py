@@ -88,7 +88,8 @@ def test_a_killed_controller_comes_back_and_pushes_nothing_when_nothing_changed(
     """R-P08, R-P10: it learns from the pods what they hold; the edit that it missed is pushed."""
     namespace = pod.place.namespace
     installation.apply_policy(namespace, "retrieval", budget={"total": "180Mi"})
-    until(lambda: installation.is_programmed(namespace, "retrieval"))
+    # Ready too: a killed controller that had not yet heard a report leaves its successor something to write.
+    until(lambda: installation.is_programmed(namespace, "retrieval") and _is_ready(installation, namespace))
     installation.kill_controller()
     mark = installation.control_plane.mark()
     installation.start_controller()
