@@ -165,6 +165,29 @@ def test_a_total_below_the_floor_is_refused_with_the_figure_and_taken_when_it_fi
     assert (60, None) == (kept.total(), kept.keeper.problem)
 
 
+def test_a_plan_taken_before_the_floor_was_known_gives_way_once_it_is(tmp_path: Path) -> None:
+    """R-S12: a restart must not enforce what the same sidecar refused live; it is taken when it fits."""
+    kept = Kept(tmp_path)
+    kept.keeper.adopt(plan_of("120Mi"), floor(80))
+    again = Kept(tmp_path)
+    again.keeper.adopt(plan_of("60Mi"), None)
+    assert 60 == again.total()
+    again.keeper.follow(None, floor(80))
+    assert (again.total() > 80, "60.0 MiB lies below" in (again.keeper.problem or "")) == (True, True)
+    again.keeper.follow(None, floor(50))
+    assert (60, None) == (again.total(), again.keeper.problem)
+
+
+def test_a_plan_that_waited_is_forgotten_when_a_newer_edit_is_refused(tmp_path: Path) -> None:
+    """R-P08: a stale plan is never put in force behind the author's back."""
+    kept = Kept(tmp_path)
+    with pytest.raises(BudgetBelowFloor):
+        kept.keeper.adopt(plan_of("60Mi"), floor(80))
+    kept.keeper.refuse(PolicyInvalid("spec", "a newer edit that nobody can read"))
+    kept.keeper.follow(None, floor(50))
+    assert 150 == kept.total()
+
+
 def test_a_floor_measured_under_another_signal_is_not_held_against_a_plan(tmp_path: Path) -> None:
     """R-S02: what counts as unreclaimable in a shared cgroup says nothing about one process's resident set."""
     kept = Kept(tmp_path)
