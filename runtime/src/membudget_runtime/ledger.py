@@ -266,10 +266,13 @@ class Ledger:
             self._own_room = None
             return
         signal = self._memory.signal_bytes(self.bounds.signal)
-        self._own_room = None if signal is None else self.bounds.target_bytes - (signal - self._managed_in_signal())
+        self._own_room = None if signal is None else self.bounds.target_bytes - (signal - self.charged_bytes())
 
-    def _managed_in_signal(self) -> int:
-        """Managed bytes that the kernel already charges: reservations are not allocated yet, or only in part."""
+    def charged_bytes(self) -> int:
+        """Managed bytes that the kernel charges already: spare pages too, but no reservations, not touched yet.
+
+        Signal less this is what nobody manages, here and for the sidecar, which reads it in the report.
+        """
         return sum(component.owned_bytes() + self._mapped_bytes(component) for component in self._components.values())
 
     def _mapped_bytes(self, component: Component) -> int:

@@ -19,7 +19,7 @@ def report(ledger: Ledger) -> Report:
     with ledger.lock:
         return Report(
             pid=os.getpid(),
-            managed_bytes=ledger.managed_bytes(),
+            managed_bytes=ledger.charged_bytes(),
             room_bytes=ledger.room_bytes(),
             plan_hash=ledger.bounds.plan_hash,
             refused=ledger.refused,
