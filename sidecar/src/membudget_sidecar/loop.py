@@ -63,6 +63,8 @@ class Loop:
         self._reload_asked = threading.Event()
         self._stopped = threading.Event()
         self._slow_at = self._full_at = -float("inf")
+        self.looked_at = clock()
+        """When the last look ended, in monotonic seconds: a loop that is stuck or dead leaves it behind."""
 
     def run(self) -> None:
         """Until `stop`."""
@@ -74,6 +76,7 @@ class Loop:
             except Exception:  # a defect in one look must not leave the engine unwatched
                 log.exception("a look failed")
                 pause = SLOW_SECONDS
+            self.looked_at = self._clock()
             self.tally.sample_cpu_seconds += time.thread_time() - cpu
             self._wake.wait(pause)
             self._wake.clear()
