@@ -54,6 +54,7 @@ class Field(NamedTuple):
 
 AMOUNT = "must be bytes like 150Mi, 1.5Gi or 150M, or a percent from 1% to 100%"
 COLLECTION = "must be a letter or digit, then letters, digits, '.', '_' and '-', at most 63 in all, like core-api"
+IN_BYTES = "must be bytes like 64Mi, not a percent"
 PRIORITIES = 'supported values: "Low", "Medium", "High", "Critical"'
 
 
@@ -65,6 +66,8 @@ def rung(name: str, percent: int, release: int) -> list[Field]:
         Field(f"thresholds.{name}.action", "Spill", "Restart", 'supported values: "Cleanup", "Spill", "Evict"'),
         Field(f"thresholds.{name}.freePercent", 7, 0, "should be greater than or equal to 1"),
         Field(f"thresholds.{name}.cooldownSeconds", 0, -1, "should be greater than or equal to 0"),
+        Field(f"thresholds.{name}.headroom", "64Mi", "5%", IN_BYTES),
+        Field(f"thresholds.{name}.secondsToLimit", 3600, 0, "should be greater than or equal to 1"),
     ]
 
 
@@ -90,6 +93,8 @@ FIELDS = [
     Field("budget.components", {"index": "5%"}, {"Index": "5%"}, "a lower-case letter, then letters and digits"),
     Field("thresholds.collect.percent", 60, 0, "should be greater than or equal to 1"),
     Field("thresholds.collect.cooldownSeconds", 86_400, 86_401, "should be less than or equal to 86400"),
+    Field("thresholds.collect.headroom", "1Gi", "1Zi", AMOUNT),
+    Field("thresholds.collect.secondsToLimit", 1, 3601, "should be less than or equal to 3600"),
     *rung("soft", 81, 70),
     *rung("hard", 90, 85),
     *rung("emergency", 99, 95),
@@ -97,11 +102,28 @@ FIELDS = [
     Field("collections[].name", "a.B_c-1", "-a", COLLECTION),
     Field("collections[].priority", "Critical", "Highest", PRIORITIES),
     Field("eviction.excludeCollections", ["a"], ["a", ""], COLLECTION, "eviction.excludeCollections[1]"),
+    Field("index.memoryMapped", accepted=False, refused="no", told="must be of type boolean"),
     Field("caches.compression", accepted=False, refused="no", told="must be of type boolean"),
-    Field("spill.maxSize", "2Gi", "50%", "must be bytes like 1000Mi, not a percent: a folder has no budget"),
+    Field("spill.maxSize", "2Gi", "50%", "must be bytes like 64Mi, not a percent: a folder has no budget"),
     Field("sampling.intervalSeconds", 300, 301, "should be less than or equal to 300"),
     Field("gc.thresholds", [700, 10, 10], [700, 10], "should have at least 3 items"),
     Field("gc.thresholds", [1, 1, 1], [700, 0, 10], "should be greater than or equal to 1", "gc.thresholds[1]"),
+    Field("alerts.enabled", accepted=False, refused="no", told="must be of type boolean"),
+    Field(
+        "alerts.disabled", ["Growth", "SlowSpill"], ["Noise"], '"UsageHigh", "UsageOverFigure"', "alerts.disabled[0]"
+    ),
+    Field("alerts.usagePercent", 100, 0, "should be greater than or equal to 1"),
+    Field("alerts.usage", "90%", "0%", AMOUNT),
+    Field("alerts.growth.bytes", "20Mi", "20%", IN_BYTES),
+    Field("alerts.growth.seconds", 86_400, 0, "should be greater than or equal to 1"),
+    Field("alerts.leak.growth", "10Mi", "10%", IN_BYTES),
+    Field("alerts.leak.perSecond", "1Ki", "1%", IN_BYTES),
+    Field("alerts.leak.perHour", "10Mi", "1%", IN_BYTES),
+    Field("alerts.secondsToLimit", 86_400, 86_401, "should be less than or equal to 86400"),
+    Field("alerts.slowSpillSeconds", 1, 0, "should be greater than or equal to 1"),
+    Field("alerts.residentOverHeapPercent", 101, 100, "should be greater than or equal to 101"),
+    Field("alerts.evictions.count", 1000, 0, "should be greater than or equal to 1"),
+    Field("alerts.evictions.seconds", 1, 86_401, "should be less than or equal to 86400"),
 ]
 
 NEEDED = {"collections[]": {"name": "a"}, "matchExpressions[]": {"key": "a", "operator": "In", "values": ["a"]}}
@@ -142,6 +164,16 @@ CONTRADICTIONS = [
         {"selector": {"matchExpressions": [{"key": "app", "operator": "Exists", "values": ["a"]}]}},
         "selector.matchExpressions[0].values",
         "Exists and DoesNotExist take none",
+    ),
+    (
+        {"thresholds": {"soft": {"headroom": "32Mi"}, "emergency": {"headroom": "0.5Gi"}}},
+        "thresholds.emergency.headroom",
+        "emergency.headroom must be less than soft.headroom",
+    ),
+    (
+        {"thresholds": {"hard": {"secondsToLimit": 5}, "emergency": {"secondsToLimit": 5}}},
+        "thresholds.emergency.secondsToLimit",
+        "a higher rung is closer to the limit",
     ),
     ({"collections": [{"priority": "Low"}]}, "collections[0].name", "Required value"),
     ({"collections": [{"name": f"a{n}"} for n in range(257)]}, "collections", "must have at most 256 items"),

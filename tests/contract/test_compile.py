@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from membudget_contract.compile import compile_policy
 from membudget_contract.errors import PolicyInvalid
-from membudget_contract.plan import CollectionPlan, Layer, Plan, plan_hash
+from membudget_contract.plan import AlertRules, CollectionPlan, Layer, Plan, plan_hash
 from membudget_contract.policy import (
     API_VERSION,
     KIND,
     Mode,
     Priority,
     ProfileName,
-    RungAction,
     Signal,
     parse_policy,
 )
+from membudget_contract.policy_alerts import AlertName
+from membudget_contract.policy_thresholds import RungAction
+from membudget_contract.quantities import MIB
 
 Document = dict[str, object]
 
@@ -46,18 +50,26 @@ EVERYTHING: Document = {
     "profile": "Staging",
     "budget": {"total": "75%", "signal": "WorkingSet", "components": {"index": "30Mi", "sqlite": "5%"}},
     "thresholds": {
-        "collect": {"percent": 60, "cooldownSeconds": 30},
-        "soft": {"percent": 70, "releasePercent": 60, "action": "Spill", "freePercent": 6, "cooldownSeconds": 1},
-        "hard": {"percent": 80, "releasePercent": 70, "action": "Evict", "freePercent": 7, "cooldownSeconds": 2},
-        "emergency": {"percent": 90, "releasePercent": 80, "action": "Evict", "freePercent": 8, "cooldownSeconds": 3},
+        "collect": {"percent": 60, "cooldownSeconds": 30, "headroom": "128Mi", "secondsToLimit": 60},
+        "soft": {"percent": 70, "releasePercent": 60, "action": "Spill", "freePercent": 6, "cooldownSeconds": 1,
+                 "headroom": "64Mi", "secondsToLimit": 30},
+        "hard": {"percent": 80, "releasePercent": 70, "action": "Evict", "freePercent": 7, "cooldownSeconds": 2,
+                 "headroom": "32Mi", "secondsToLimit": 15},
+        "emergency": {"percent": 90, "releasePercent": 80, "action": "Evict", "freePercent": 8, "cooldownSeconds": 3,
+                      "headroom": "16Mi", "secondsToLimit": 5},
     },
     "collections": [{"name": "core-api", "priority": "High"}, {"name": "other"}],
     "eviction": {"excludeCollections": ["pinned"]},
+    "index": {"memoryMapped": True},
     "caches": {"compression": False},
     "spill": {"maxSize": "1Gi"},
     "sampling": {"intervalSeconds": 5},
     "gc": {"thresholds": [900, 11, 12]},
-}
+    "alerts": {"enabled": False, "disabled": ["SlowSpill"], "usagePercent": 90, "usage": "95%", "secondsToLimit": 60,
+               "growth": {"bytes": "30Mi", "seconds": 40}, "slowSpillSeconds": 3, "residentOverHeapPercent": 300,
+               "leak": {"growth": "1Mi", "perSecond": "2Ki", "perHour": "3Mi"},
+               "evictions": {"count": 7, "seconds": 77}},
+}  # fmt: skip
 
 
 def test_without_a_policy_the_production_profile_holds() -> None:
@@ -99,6 +111,26 @@ def test_every_field_of_a_policy_reaches_the_plan() -> None:
     assert (plan.exclude_collections, plan.cache_compression) == (("pinned",), False)
     assert (plan.spill_max_bytes, plan.sampling_interval_seconds) == (2**30, 5)
     assert plan.gc_thresholds == (900, 11, 12)
+    assert plan.index_mapped
+    rules = (plan.thresholds.collect, soft, hard, emergency)
+    assert [rule.headroom_bytes for rule in rules] == [128 * MIB, 64 * MIB, 32 * MIB, 16 * MIB]
+    assert [rule.seconds_to_limit for rule in rules] == [60, 30, 15, 5]
+    assert plan.alerts == AlertRules(
+        enabled=False,
+        disabled=(AlertName.SLOW_SPILL,),
+        usage_percent=90,
+        usage="95%",
+        growth_bytes=30 * MIB,
+        growth_seconds=40,
+        leak_growth_bytes=MIB,
+        leak_bytes_per_second=2048,
+        leak_bytes_per_hour=3 * MIB,
+        seconds_to_limit=60,
+        slow_spill_seconds=3,
+        resident_over_heap_percent=300,
+        evictions_count=7,
+        evictions_seconds=77,
+    )
 
 
 def test_every_value_of_a_full_policy_is_traced_to_it() -> None:
@@ -175,6 +207,26 @@ def test_a_spill_bound_in_percent_is_refused() -> None:
 
 PERCENTS = st.integers(1, 100)
 RUNGS = st.fixed_dictionaries({}, optional={"percent": PERCENTS, "releasePercent": PERCENTS})
+
+
+def test_a_higher_rung_is_entered_closer_to_the_limit() -> None:
+    """R-P06: distances to the live limit fall from soft to emergency, also past a rung that has none."""
+    further = {"soft": {"headroom": "32Mi"}, "emergency": {"headroom": "32Mi"}}
+    assert refused_field({"thresholds": further}) == "spec.thresholds.emergency.headroom"
+    later = {"soft": {"secondsToLimit": 5}, "hard": {"secondsToLimit": 6}}
+    assert refused_field({"thresholds": later}) == "spec.thresholds.hard.secondsToLimit"
+    compiled({"thresholds": {"soft": {"headroom": "32Mi"}, "hard": {"headroom": "31Mi", "secondsToLimit": 5}}})
+
+
+@pytest.mark.parametrize(
+    "path", ["spill.maxSize", "thresholds.soft.headroom", "alerts.growth.bytes", "alerts.leak.perHour"]
+)
+def test_what_has_no_whole_is_given_in_bytes(path: str) -> None:
+    """R-P06: a percent of nothing in particular is refused by name."""
+    spec: object = "5%"
+    for name in reversed(path.split(".")):
+        spec = {name: spec}
+    assert refused_field(cast("Document", spec)) == f"spec.{path}"
 
 
 @given(st.fixed_dictionaries({}, optional={"soft": RUNGS, "hard": RUNGS, "emergency": RUNGS}))

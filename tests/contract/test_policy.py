@@ -42,6 +42,8 @@ def rung(name: str, percent: int, release: int) -> list[Field]:
         Field(f"thresholds.{name}.action", "Evict", "Restart"),
         Field(f"thresholds.{name}.freePercent", 7, 0),
         Field(f"thresholds.{name}.cooldownSeconds", 0, -1),
+        Field(f"thresholds.{name}.headroom", "64Mi", 64),
+        Field(f"thresholds.{name}.secondsToLimit", 1, 0),
     ]
 
 
@@ -67,6 +69,8 @@ FIELDS = [
     Field("budget.components", {"sqlite": "5%"}, {"sqlite": "5%", "Index": "5%"}, "budget.components.Index"),
     Field("thresholds.collect.percent", 60, 0),
     Field("thresholds.collect.cooldownSeconds", 86_400, 86_401),
+    Field("thresholds.collect.headroom", "1Gi", "1Zi"),
+    Field("thresholds.collect.secondsToLimit", 3600, 3601),
     *rung("soft", 81, 70),
     *rung("hard", 90, 85),
     *rung("emergency", 99, 95),
@@ -74,21 +78,37 @@ FIELDS = [
     Field("collections[0].name", "a.B_c-1", "-a"),
     Field("collections[0].priority", "Critical", "Highest"),
     Field("eviction.excludeCollections", ["pinned"], ["pinned", ""], "eviction.excludeCollections[1]"),
+    Field("index.memoryMapped", accepted=False, refused="no"),
     Field("caches.compression", accepted=False, refused="no"),
     Field("spill.maxSize", "1000Mi", 1000),
     Field("sampling.intervalSeconds", 300, 301),
     Field("gc.thresholds", [700, 10, 10], [700, 10]),
     Field("gc.thresholds", [1, 1, 1_000_000], [700, 0, 10], "gc.thresholds[1]"),
+    Field("alerts.enabled", accepted=False, refused="no"),
+    Field("alerts.disabled", ["Growth", "SlowSpill"], ["Growth", "Noise"], "alerts.disabled[1]"),
+    Field("alerts.usagePercent", 100, 0),
+    Field("alerts.usage", "90%", "0%"),
+    Field("alerts.growth.bytes", "20Mi", 20),
+    Field("alerts.growth.seconds", 86_400, 0),
+    Field("alerts.leak.growth", "10Mi", "10 Mi"),
+    Field("alerts.leak.perSecond", "1Ki", "1ki"),
+    Field("alerts.leak.perHour", "10Mi", "-1Mi"),
+    Field("alerts.secondsToLimit", 86_400, 86_401),
+    Field("alerts.slowSpillSeconds", 1, 0),
+    Field("alerts.residentOverHeapPercent", 101, 100),
+    Field("alerts.evictions.count", 1000, 0),
+    Field("alerts.evictions.seconds", 1, 86_401),
 ]
 
 OBJECTS = [
-    *("selector", "budget", "thresholds", "eviction", "caches", "spill", "sampling", "gc"),
+    *("selector", "budget", "thresholds", "eviction", "index", "caches", "spill", "sampling", "gc"),
+    *("alerts", "alerts.growth", "alerts.leak", "alerts.evictions"),
     *("thresholds.collect", "thresholds.soft", "thresholds.hard", "thresholds.emergency", "collections[0]"),
     "selector.matchExpressions[0]",
 ]
 """The paths that hold objects with fields of their own."""
 
-CHOICES = {"mode", "profile", "signal", "action", "priority", "operator"}
+CHOICES = {"mode", "profile", "signal", "action", "priority", "operator", "disabled"}
 """The fields that take one of a few words."""
 
 NEEDED: dict[str, Document] = {

@@ -1,8 +1,11 @@
+import msgspec
 import pytest
 
 from membudget_contract.compile import compile_policy
 from membudget_contract.plan import EffectivePlan
-from membudget_contract.policy import API_VERSION, KIND, ProfileName, RungAction, parse_policy
+from membudget_contract.policy import API_VERSION, KIND, ProfileName, parse_policy
+from membudget_contract.policy_alerts import AlertName
+from membudget_contract.policy_thresholds import RungAction
 from membudget_contract.profiles import PROFILES
 from membudget_contract.quantities import MIB
 from membudget_contract.resolve import resolve
@@ -54,19 +57,51 @@ def test_development_splits_500_mib_around_a_cache_of_100() -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "gc_thresholds", "compression"),
+    ("profile", "gc_thresholds", "switches"),
     [
-        (ProfileName.PRODUCTION, (10_000, 20, 20), True),
-        (ProfileName.STAGING, (5_000, 15, 15), True),
-        (ProfileName.DEVELOPMENT, (700, 10, 10), False),
+        (ProfileName.PRODUCTION, (10_000, 20, 20), {"mapped": True, "compression": True, "monitoring": True}),
+        (ProfileName.STAGING, (5_000, 15, 15), {"mapped": False, "compression": True, "monitoring": True}),
+        (ProfileName.DEVELOPMENT, (700, 10, 10), {"mapped": False, "compression": False, "monitoring": False}),
     ],
 )
-def test_profiles_set_collector_and_compression(
-    profile: ProfileName, gc_thresholds: tuple[int, int, int], compression: bool
+def test_profiles_set_collector_and_switches(
+    profile: ProfileName, gc_thresholds: tuple[int, int, int], switches: dict[str, bool]
 ) -> None:
-    """R-P04: as the table of profiles says."""
+    """R-P04: as the table of profiles says; monitoring off means that no alert is raised."""
     plan = of_profile(profile)
-    assert (plan.gc_thresholds, plan.cache_compression) == (gc_thresholds, compression)
+    set_by_plan = {
+        "mapped": plan.index_mapped,
+        "compression": plan.cache_compression,
+        "monitoring": plan.alerts.raises(AlertName.USAGE_HIGH),
+    }
+    assert (plan.gc_thresholds, set_by_plan) == (gc_thresholds, switches)
+
+
+def test_the_alerts_of_production_are_those_of_the_table() -> None:
+    """R-P06, R-S07: over 85 percent, over 140 of 150 MiB, 20 MiB within 50 s, a spill of over 5 s, twice the heap."""
+    plan = of_profile(ProfileName.PRODUCTION)
+    alerts = plan.alerts
+    assert (alerts.usage_percent, alerts.usage_bytes(plan.total_bytes)) == (85, 140 * MIB)
+    assert (alerts.growth_bytes, alerts.growth_seconds) == (20 * MIB, 50)
+    assert (alerts.slow_spill_seconds, alerts.resident_over_heap_percent) == (5, 200)
+    assert (alerts.leak_growth_bytes, alerts.leak_bytes_per_second, alerts.leak_bytes_per_hour) == (
+        10 * MIB,
+        10_486,
+        10 * MIB,
+    )
+
+
+def test_an_alert_that_is_switched_off_is_not_raised() -> None:
+    """R-S07: each by its name, and all of them together."""
+    alerts = msgspec.structs.replace(of_profile(ProfileName.PRODUCTION).alerts, disabled=(AlertName.SLOW_SPILL,))
+    assert (alerts.raises(AlertName.SLOW_SPILL), alerts.raises(AlertName.GROWTH)) == (False, True)
+    assert not msgspec.structs.replace(alerts, enabled=False).raises(AlertName.GROWTH)
+
+
+def test_the_figure_of_an_alert_may_be_a_percent_of_the_total() -> None:
+    """R-S07: so that it follows a total that follows the container's limit."""
+    alerts = msgspec.structs.replace(of_profile(ProfileName.PRODUCTION).alerts, usage="90%")
+    assert alerts.usage_bytes(200 * MIB) == 180 * MIB
 
 
 @pytest.mark.parametrize("profile", list(ProfileName))

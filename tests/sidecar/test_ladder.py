@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from membudget_contract.compile import compile_policy
 from membudget_contract.plan import EffectivePlan, Rung
-from membudget_contract.policy import Mode, RungAction, Signal
+from membudget_contract.policy import Mode, Signal
+from membudget_contract.policy_thresholds import RungAction
 from membudget_contract.quantities import MIB
 from membudget_contract.resolve import resolve
 from membudget_contract.sidecar_api import ActionKind, ActionStatus, Level

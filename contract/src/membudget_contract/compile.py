@@ -12,17 +12,12 @@ from typing import TypeVar
 import msgspec
 
 from membudget_contract.errors import PolicyInvalid
-from membudget_contract.plan import CollectionPlan, CollectRule, Layer, Plan, Rung, Thresholds
-from membudget_contract.policy import (
-    CollectPolicy,
-    MemoryPolicy,
-    Mode,
-    PolicySpec,
-    Priority,
-    RungPolicy,
-    Signal,
-)
+from membudget_contract.plan import AlertRules, CollectionPlan, CollectRule, Layer, Plan, Rung, Thresholds
+from membudget_contract.policy import MemoryPolicy, Mode, PolicySpec, Priority, Signal
+from membudget_contract.policy_alerts import AlertsPolicy
+from membudget_contract.policy_thresholds import CollectPolicy, RungPolicy
 from membudget_contract.profiles import (
+    BUILT_IN_ALERTS,
     BUILT_IN_THRESHOLDS,
     PROFILES,
     SAMPLING_INTERVAL_SECONDS,
@@ -55,12 +50,18 @@ def compile_policy(policy: MemoryPolicy | None) -> Plan:
         thresholds=_thresholds(merge, spec),
         collections=_collections(merge, spec),
         exclude_collections=merge("eviction.excludeCollections", (), spec.eviction.exclude_collections),
-        spill_max_bytes=_spill_bound(merge, spec),
+        spill_max_bytes=merge(
+            "spill.maxSize",
+            SPILL_MAX_BYTES,
+            _byte_count("spill.maxSize", spec.spill.max_size, "a folder has no budget"),
+        ),
         sampling_interval_seconds=merge(
             "sampling.intervalSeconds", SAMPLING_INTERVAL_SECONDS, spec.sampling.interval_seconds
         ),
         gc_thresholds=merge("gc.thresholds", profile.gc_thresholds, spec.gc.thresholds),
         cache_compression=merge("caches.compression", profile.cache_compression, spec.caches.compression),
+        index_mapped=merge("index.memoryMapped", profile.index_mapped, spec.index.memory_mapped),
+        alerts=_alerts(merge, spec.alerts, monitoring=profile.monitoring),
         layers=merge.layers,
     )
     for name in (*profile.split, *given):
@@ -99,8 +100,39 @@ def _refined(merge: _Merge, path: str, base: Rule, asked: CollectPolicy | RungPo
     values = {
         field.name: merge(f"{path}.{field.encode_name}", getattr(base, field.name), getattr(asked, field.name))
         for field in msgspec.structs.fields(base)
+        if field.name != "headroom_bytes"
     }
-    return type(base)(**values)
+    headroom = _byte_count(f"{path}.headroom", asked.headroom, "it is a distance to the container's limit")
+    return type(base)(**values, headroom_bytes=merge(f"{path}.headroom", base.headroom_bytes, headroom))
+
+
+def _alerts(merge: _Merge, asked: AlertsPolicy, *, monitoring: bool) -> AlertRules:
+    base = BUILT_IN_ALERTS
+
+    def figure(path: str, built_in: Value, refined: Value | None) -> Value:
+        return merge(f"alerts.{path}", built_in, refined)
+
+    def amount(path: str, built_in: int, refined: Amount | None) -> int:
+        return figure(path, built_in, _byte_count(f"alerts.{path}", refined, "growth has no whole"))
+
+    return AlertRules(
+        enabled=figure("enabled", monitoring, asked.enabled),
+        disabled=figure("disabled", base.disabled, asked.disabled),
+        usage_percent=figure("usagePercent", base.usage_percent, asked.usage_percent),
+        usage=figure("usage", base.usage, str(asked.usage) if asked.usage else None),
+        growth_bytes=amount("growth.bytes", base.growth_bytes, asked.growth.bytes),
+        growth_seconds=figure("growth.seconds", base.growth_seconds, asked.growth.seconds),
+        leak_growth_bytes=amount("leak.growth", base.leak_growth_bytes, asked.leak.growth),
+        leak_bytes_per_second=amount("leak.perSecond", base.leak_bytes_per_second, asked.leak.per_second),
+        leak_bytes_per_hour=amount("leak.perHour", base.leak_bytes_per_hour, asked.leak.per_hour),
+        seconds_to_limit=figure("secondsToLimit", base.seconds_to_limit, asked.seconds_to_limit),
+        slow_spill_seconds=figure("slowSpillSeconds", base.slow_spill_seconds, asked.slow_spill_seconds),
+        resident_over_heap_percent=figure(
+            "residentOverHeapPercent", base.resident_over_heap_percent, asked.resident_over_heap_percent
+        ),
+        evictions_count=figure("evictions.count", base.evictions_count, asked.evictions.count),
+        evictions_seconds=figure("evictions.seconds", base.evictions_seconds, asked.evictions.seconds),
+    )
 
 
 def _collections(merge: _Merge, spec: PolicySpec) -> tuple[CollectionPlan, ...]:
@@ -113,15 +145,17 @@ def _collections(merge: _Merge, spec: PolicySpec) -> tuple[CollectionPlan, ...]:
     return tuple(planned)
 
 
-def _spill_bound(merge: _Merge, spec: PolicySpec) -> int:
-    asked = spec.spill.max_size
+def _byte_count(path: str, asked: Amount | None, why_no_percent: str) -> int | None:
     if asked is not None and asked.byte_count is None:
-        raise PolicyInvalid("spec.spill.maxSize", f"{asked} must be bytes, like 1000Mi: a folder has no budget")
-    return merge("spill.maxSize", SPILL_MAX_BYTES, asked.byte_count if asked else None)
+        raise PolicyInvalid(f"spec.{path}", f"{asked} must be bytes like 64Mi, not a percent: {why_no_percent}")
+    return asked.byte_count if asked else None
 
 
 def _check_order(thresholds: Thresholds) -> None:
-    """Entries rise from rung to rung, and each rung is left below its entry: without it the ladder would swing."""
+    """Entries rise from rung to rung, and each rung is left below its entry: without it the ladder would swing.
+
+    So do the distances to the limit: a higher rung is entered closer to it.
+    """
     rungs = (("soft", thresholds.soft), ("hard", thresholds.hard), ("emergency", thresholds.emergency))
     for name, rung in rungs:
         if rung.release_percent >= rung.percent:
@@ -135,3 +169,13 @@ def _check_order(thresholds: Thresholds) -> None:
                 f"spec.thresholds.{name}.percent",
                 f"{rung.percent} must lie above {lower_name}.percent, which is {lower.percent}",
             )
+    for (lower_name, lower), (name, rung) in itertools.combinations(rungs, 2):
+        _check_closer(f"spec.thresholds.{name}.headroom", rung.headroom_bytes, lower_name, lower.headroom_bytes)
+        _check_closer(
+            f"spec.thresholds.{name}.secondsToLimit", rung.seconds_to_limit, lower_name, lower.seconds_to_limit
+        )
+
+
+def _check_closer(field: str, distance: int | None, lower_name: str, lower: int | None) -> None:
+    if distance is not None and lower is not None and distance >= lower:
+        raise PolicyInvalid(field, f"{distance} must be less than the {lower} of {lower_name}, a higher rung is closer")

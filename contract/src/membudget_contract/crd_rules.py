@@ -16,7 +16,7 @@ import msgspec
 from membudget_contract.compile import compile_policy
 from membudget_contract.plan import EffectivePlan
 from membudget_contract.policy import MemoryPolicy, PolicySpec, Priority, ProfileName
-from membudget_contract.profiles import BUILT_IN_THRESHOLDS, PROFILES
+from membudget_contract.profiles import BUILT_IN_ALERTS, BUILT_IN_THRESHOLDS, PROFILES
 from membudget_contract.quantities import MIB, format_bytes
 from membudget_contract.resolve import resolve
 
@@ -39,10 +39,21 @@ def spec_additions() -> dict[str, Schema]:
         "selector.matchExpressions[]": {"x-kubernetes-validations": [_operator_has_its_values()]},
         "selector.matchExpressions[].values": {"x-kubernetes-list-type": "atomic"},
         "budget.components": {"x-kubernetes-validations": [_percents_fit()]},
-        "thresholds": {"x-kubernetes-validations": [*_releases_below_entries(), *_entries_rise()]},
+        "thresholds": {
+            "x-kubernetes-validations": [*_releases_below_entries(), *_entries_rise(), *_higher_rungs_are_closer()]
+        },
+        **{
+            f"thresholds.{name}.headroom": {"x-kubernetes-validations": [_in_bytes("it is a distance to the limit")]}
+            for name in ("collect", *_RUNGS)
+        },
+        **{
+            f"alerts.{path}": {"x-kubernetes-validations": [_in_bytes("growth has no whole")]}
+            for path in ("growth.bytes", "leak.growth", "leak.perSecond", "leak.perHour")
+        },
+        "alerts.disabled": {"x-kubernetes-list-type": "atomic"},
         "collections": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         "eviction.excludeCollections": {"x-kubernetes-list-type": "atomic"},
-        "spill.maxSize": {"x-kubernetes-validations": [_spill_in_bytes()]},
+        "spill.maxSize": {"x-kubernetes-validations": [_in_bytes("a folder has no budget")]},
         "gc.thresholds": {"x-kubernetes-list-type": "atomic"},
     }
 
@@ -58,13 +69,18 @@ def default_texts() -> dict[str, str]:
     texts = {path: _by_profile(plans, read) for path, read in _VALUES.items()}
     for name in ("collect", *_RUNGS):
         for field in msgspec.structs.fields(getattr(BUILT_IN_THRESHOLDS, name)):
-            rule = getattr(BUILT_IN_THRESHOLDS, name)
-            texts[f"thresholds.{name}.{field.encode_name}"] = str(getattr(rule, field.name))
-    return texts | {
-        "precedence": "0",
-        "profile": str(PolicySpec().profile),
-        "collections[].priority": str(Priority.MEDIUM),
-    }
+            value = getattr(getattr(BUILT_IN_THRESHOLDS, name), field.name)
+            if value is not None:
+                texts[f"thresholds.{name}.{field.encode_name}"] = str(value)
+    return (
+        texts
+        | _alert_texts()
+        | {
+            "precedence": "0",
+            "profile": str(PolicySpec().profile),
+            "collections[].priority": str(Priority.MEDIUM),
+        }
+    )
 
 
 _VALUES: Final[Mapping[str, Callable[[EffectivePlan], str]]] = {
@@ -74,11 +90,35 @@ _VALUES: Final[Mapping[str, Callable[[EffectivePlan], str]]] = {
     "budget.components": lambda plan: " ".join(
         f"{name}={round(amount / MIB)}Mi" for name, amount in plan.components.items()
     ),
+    "index.memoryMapped": lambda plan: str(plan.index_mapped).lower(),
+    "alerts.enabled": lambda plan: str(plan.alerts.enabled).lower(),
     "caches.compression": lambda plan: str(plan.cache_compression).lower(),
     "spill.maxSize": lambda plan: format_bytes(plan.spill_max_bytes),
     "sampling.intervalSeconds": lambda plan: str(plan.sampling_interval_seconds),
     "gc.thresholds": lambda plan: msgspec.json.encode(plan.gc_thresholds).decode(),
 }
+
+
+def _alert_texts() -> dict[str, str]:
+    rules = BUILT_IN_ALERTS
+    amounts = {
+        "growth.bytes": rules.growth_bytes,
+        "leak.growth": rules.leak_growth_bytes,
+        "leak.perSecond": rules.leak_bytes_per_second,
+        "leak.perHour": rules.leak_bytes_per_hour,
+    }
+    numbers = {
+        "usagePercent": rules.usage_percent,
+        "growth.seconds": rules.growth_seconds,
+        "secondsToLimit": rules.seconds_to_limit,
+        "slowSpillSeconds": rules.slow_spill_seconds,
+        "residentOverHeapPercent": rules.resident_over_heap_percent,
+        "evictions.count": rules.evictions_count,
+        "evictions.seconds": rules.evictions_seconds,
+    }
+    texts = {path: format_bytes(amount) for path, amount in amounts.items()}
+    texts |= {path: str(number) for path, number in numbers.items()}
+    return {f"alerts.{path}": text for path, text in (texts | {"usage": "14/15 of the total"}).items()}
 
 
 def _plan_of(profile: ProfileName) -> EffectivePlan:
@@ -143,10 +183,10 @@ def _percents_fit() -> Schema:
     }
 
 
-def _spill_in_bytes() -> Schema:
+def _in_bytes(why_no_percent: str) -> Schema:
     return {
         "rule": "!self.endsWith('%')",
-        "message": "must be bytes like 1000Mi, not a percent: a folder has no budget",
+        "message": f"must be bytes like 64Mi, not a percent: {why_no_percent}",
     }
 
 
@@ -182,3 +222,26 @@ def _entries_rise() -> list[Schema]:
         }
         for lower, rung in itertools.pairwise(_RUNGS)
     ]
+
+
+def _higher_rungs_are_closer() -> list[Schema]:
+    """Of the distances to the limit, where two rungs have one; with `has`, since optional values have no known cost."""
+    return [
+        {
+            "rule": f"!({_has(lower, field)} && {_has(rung, field)})"
+            f" || {compare(f'self.{rung}.{field}', f'self.{lower}.{field}')}",
+            "fieldPath": f".{rung}.{field}",
+            "message": f"{rung}.{field} must be less than {lower}.{field}: a higher rung is closer to the limit",
+        }
+        for field, compare in (("headroom", _less_bytes), ("secondsToLimit", "{} < {}".format))
+        for lower, rung in itertools.combinations(_RUNGS, 2)
+    ]
+
+
+def _has(rung: str, field: str) -> str:
+    return f"has(self.{rung}) && has(self.{rung}.{field})"
+
+
+def _less_bytes(amount: str, other: str) -> str:
+    """What is no quantity is refused at its own field."""
+    return f"!isQuantity({amount}) || !isQuantity({other}) || quantity({amount}).isLessThan(quantity({other}))"

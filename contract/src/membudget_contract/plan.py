@@ -14,7 +14,10 @@ from typing import Final
 import msgspec
 
 from membudget_contract import CONTRACT_VERSION
-from membudget_contract.policy import Mode, Priority, ProfileName, RungAction, Signal
+from membudget_contract.policy import Mode, Priority, ProfileName, Signal
+from membudget_contract.policy_alerts import AlertName
+from membudget_contract.policy_thresholds import RungAction
+from membudget_contract.quantities import Amount
 
 ROOM_MARGIN_PERCENT: Final = 2
 """Of the budget, kept free below the soft entry."""
@@ -35,20 +38,31 @@ class Message(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class CollectRule(Message, frozen=True, kw_only=True):
-    """Garbage collection when usage crosses `percent` of the budget upward."""
+    """Garbage collection when usage crosses `percent` of the budget upward, or comes as close to the live limit.
+
+    None: no distance to the limit is set.
+    """
 
     percent: int
     cooldown_seconds: int
+    headroom_bytes: int | None = None
+    seconds_to_limit: int | None = None
 
 
 class Rung(Message, frozen=True, kw_only=True):
-    """One rung: entered at `percent`, left below `release_percent`, frees `free_percent` of the budget."""
+    """One rung: entered at `percent`, left below `release_percent`, frees `free_percent` of the budget.
+
+    Entered as well within `headroom_bytes` of the container's live limit, and when the trend meets that limit within
+    `seconds_to_limit`; None: no such distance is set.
+    """
 
     percent: int
     release_percent: int
     action: RungAction
     free_percent: int
     cooldown_seconds: int
+    headroom_bytes: int | None = None
+    seconds_to_limit: int | None = None
 
 
 class Thresholds(Message, frozen=True, kw_only=True):
@@ -58,6 +72,36 @@ class Thresholds(Message, frozen=True, kw_only=True):
     soft: Rung
     hard: Rung
     emergency: Rung
+
+
+class AlertRules(Message, frozen=True, kw_only=True):
+    """Which alerts are raised, and from which figure on. `usage` is a text: bytes, or a percent of the total.
+
+    Without a `usage` the figure is 14/15 of the total, which is 140 of the 150 MiB that the Production profile has.
+    """
+
+    enabled: bool
+    disabled: tuple[AlertName, ...]
+    usage_percent: int
+    usage: str | None
+    growth_bytes: int
+    growth_seconds: int
+    leak_growth_bytes: int
+    leak_bytes_per_second: int
+    leak_bytes_per_hour: int
+    seconds_to_limit: int
+    slow_spill_seconds: int
+    resident_over_heap_percent: int
+    evictions_count: int
+    evictions_seconds: int
+
+    def usage_bytes(self, total_bytes: int) -> int:
+        """The figure over which use is alerted, for a budget of `total_bytes`."""
+        return total_bytes * 14 // 15 if self.usage is None else Amount(self.usage).of(total_bytes)
+
+    def raises(self, name: AlertName) -> bool:
+        """Whether this alert is asked for."""
+        return self.enabled and name not in self.disabled
 
 
 class CollectionPlan(Message, frozen=True, kw_only=True):
@@ -85,6 +129,8 @@ class Plan(Message, frozen=True, kw_only=True):
     sampling_interval_seconds: int
     gc_thresholds: tuple[int, int, int]
     cache_compression: bool
+    index_mapped: bool
+    alerts: AlertRules
     layers: dict[str, Layer]
 
 
@@ -108,6 +154,8 @@ class EffectivePlan(Message, frozen=True, kw_only=True):
     sampling_interval_seconds: int
     gc_thresholds: tuple[int, int, int]
     cache_compression: bool
+    index_mapped: bool
+    alerts: AlertRules
     layers: dict[str, Layer]
 
     def percent_bytes(self, percent: int) -> int:

@@ -22,7 +22,9 @@ import msgspec
 from msgspec import Meta
 
 from membudget_contract.errors import PolicyInvalid, QuantityInvalid
+from membudget_contract.policy_alerts import AlertName, AlertsPolicy
 from membudget_contract.policy_part import PolicyPart
+from membudget_contract.policy_thresholds import RungAction, ThresholdsPolicy
 from membudget_contract.quantities import Amount
 from membudget_contract.selector import LabelSelector, MatchLabels, SelectorOperator, check_selector, label_texts
 
@@ -53,14 +55,6 @@ class Signal(enum.StrEnum):
     WORKING_SET = "WorkingSet"
 
 
-class RungAction(enum.StrEnum):
-    """What a rung of the ladder does."""
-
-    CLEANUP = "Cleanup"
-    SPILL = "Spill"
-    EVICT = "Evict"
-
-
 class Priority(enum.StrEnum):
     """The class of a collection; Critical data is never evicted."""
 
@@ -83,8 +77,6 @@ EVICTABLE = (Priority.LOW, Priority.MEDIUM, Priority.HIGH)
 DEFAULT_COLLECTION = "default"
 """Where bytes belong that no collection claims; class Medium unless a policy says otherwise."""
 
-Percent = Annotated[int, Meta(ge=1, le=100)]
-Seconds = Annotated[int, Meta(ge=0, le=86_400)]
 GcThreshold = Annotated[int, Meta(ge=1, le=1_000_000)]
 ComponentName = Annotated[
     str,
@@ -139,89 +131,6 @@ class BudgetPolicy(PolicyPart, frozen=True, kw_only=True):
     ] = None
 
 
-class CollectPolicy(PolicyPart, frozen=True, kw_only=True):
-    """When the garbage collector is asked to run; no rung of the ladder."""
-
-    percent: Annotated[
-        Percent | None,
-        Meta(
-            description="Python's garbage collector runs when use rises above this percent of the budget.",
-            examples=[70],
-        ),
-    ] = None
-    cooldown_seconds: Annotated[
-        Seconds | None, Meta(description="Seconds from one such run to the next, at least.", examples=[120])
-    ] = None
-
-
-class RungPolicy(PolicyPart, frozen=True, kw_only=True):
-    """One rung of the ladder; percents are of the budget."""
-
-    percent: Annotated[
-        Percent | None,
-        Meta(
-            description="The rung is entered when use reaches this percent of the budget. "
-            "Entries rise from soft to hard to emergency.",
-        ),
-    ] = None
-    release_percent: Annotated[
-        Percent | None,
-        Meta(
-            description="The rung is left when use falls below this percent of the budget. It lies below the entry, "
-            "or the ladder would swing.",
-        ),
-    ] = None
-    action: Annotated[
-        RungAction | None,
-        Meta(
-            description="What is done on this rung. Cleanup: drop what has expired and what can be paged back in. "
-            "Spill: move cached values to disk, to be loaded back on use. Evict: forget cached values, lowest "
-            "priority first.",
-            examples=["Spill"],
-        ),
-    ] = None
-    free_percent: Annotated[
-        Percent | None,
-        Meta(description="What one action frees at least, in percent of the budget.", examples=[10]),
-    ] = None
-    cooldown_seconds: Annotated[
-        Seconds | None,
-        Meta(
-            description="Seconds from one action of this rung to its next, at least; 0 waits for none.", examples=[30]
-        ),
-    ] = None
-
-
-class ThresholdsPolicy(PolicyPart, frozen=True, kw_only=True):
-    """The ladder."""
-
-    collect: Annotated[
-        CollectPolicy,
-        Meta(description="When Python's garbage collector is asked to run. It is no rung and changes no level."),
-    ] = CollectPolicy()
-    soft: Annotated[
-        RungPolicy,
-        Meta(
-            description="The first rung: what can go at no cost goes.",
-            examples=[{"percent": 75, "releasePercent": 70}],
-        ),
-    ] = RungPolicy()
-    hard: Annotated[
-        RungPolicy,
-        Meta(
-            description="The second rung: the budget is nearly used up.",
-            examples=[{"percent": 90, "releasePercent": 84}],
-        ),
-    ] = RungPolicy()
-    emergency: Annotated[
-        RungPolicy,
-        Meta(
-            description="The last rung: the budget is about to be exceeded.",
-            examples=[{"percent": 97, "releasePercent": 93}],
-        ),
-    ] = RungPolicy()
-
-
 class CollectionPolicy(PolicyPart, frozen=True, kw_only=True):
     """What is asked for one collection."""
 
@@ -247,6 +156,19 @@ class EvictionPolicy(PolicyPart, frozen=True, kw_only=True):
     exclude_collections: Annotated[
         Annotated[tuple[CollectionName, ...], Meta(max_length=256)] | None,
         Meta(description="Collections that are never evicted, whatever their priority.", examples=[["pinned"]]),
+    ] = None
+
+
+class IndexPolicy(PolicyPart, frozen=True, kw_only=True):
+    """How the index is held."""
+
+    memory_mapped: Annotated[
+        bool | None,
+        Meta(
+            description="Whether the index stays in its file, mapped, so that the kernel can take its pages back, or "
+            "is loaded into memory of its own, which counts against the budget in full.",
+            examples=[True],
+        ),
     ] = None
 
 
@@ -353,11 +275,15 @@ class PolicySpec(PolicyPart, frozen=True, kw_only=True):
         ),
     ] = ()
     eviction: Annotated[EvictionPolicy, Meta(description="What eviction leaves alone.")] = EvictionPolicy()
+    index: Annotated[IndexPolicy, Meta(description="How the index is held.")] = IndexPolicy()
     caches: Annotated[CachesPolicy, Meta(description="How caches hold their values.")] = CachesPolicy()
     spill: Annotated[SpillPolicy, Meta(description="The folder that takes what Spill moves out of memory.")] = (
         SpillPolicy()
     )
     sampling: Annotated[SamplingPolicy, Meta(description="How often memory is read.")] = SamplingPolicy()
+    alerts: Annotated[
+        AlertsPolicy, Meta(description="What is said aloud: as metric, as log line, and in the sidecar's API.")
+    ] = AlertsPolicy()
     gc: Annotated[GcPolicy, Meta(description="Python's garbage collector in the engine.")] = GcPolicy()
 
 
@@ -451,8 +377,9 @@ _ENUMS: Final[Mapping[str, type[enum.StrEnum]]] = {
     "action": RungAction,
     "priority": Priority,
     "operator": SelectorOperator,
+    "disabled": AlertName,
 }
-"""By the name of the field, whatever it stands in."""
+"""By the name of the field, whatever it stands in; of a list, that of its items."""
 
 _PATH = re.compile(r"^(?P<problem>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"^Object (?P<problem>contains unknown|missing required) field `(?P<field>.*)`$", re.DOTALL)
@@ -475,7 +402,7 @@ def _named(error: msgspec.ValidationError, document: Mapping[str, object]) -> Po
 
 
 def _allowed(path: str) -> str:
-    return ", ".join(_ENUMS[path.rpartition(".")[2]])
+    return ", ".join(_ENUMS[path.rpartition(".")[2].partition("[")[0]])
 
 
 def _refused_key(document: Mapping[str, object], path: str) -> str:
