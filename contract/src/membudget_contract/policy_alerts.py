@@ -30,7 +30,7 @@ class AlertName(enum.StrEnum):
     """Growing as it does, use meets the container's limit within so many seconds."""
     SLOW_SPILL = "SlowSpill"
     RESIDENT_OVER_HEAP = "ResidentOverHeap"
-    """Resident memory without the mapped files that the engine knows of is a multiple of its anonymous memory."""
+    """Resident memory without libraries and the mapped files that the engine knows of is a multiple of its heap."""
     FREQUENT_EVICTIONS = "FrequentEvictions"
 
 
@@ -121,8 +121,8 @@ class AlertsPolicy(PolicyPart, frozen=True, kw_only=True):
     resident_over_heap_percent: Annotated[
         Annotated[int, Meta(ge=101, le=10_000)] | None,
         Meta(
-            description="An alert is raised when resident memory, without the mapped files that the engine knows of, "
-            "is over this percent of its anonymous memory.",
+            description="An alert is raised when resident memory, without libraries and the mapped files that the "
+            "engine knows of, is over this percent of its anonymous memory.",
             examples=[300],
         ),
     ] = None
