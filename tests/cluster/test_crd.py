@@ -108,6 +108,8 @@ FIELDS = [
     Field("sampling.intervalSeconds", 300, 301, "should be less than or equal to 300"),
     Field("gc.thresholds", [700, 10, 10], [700, 10], "should have at least 3 items"),
     Field("gc.thresholds", [1, 1, 1], [700, 0, 10], "should be greater than or equal to 1", "gc.thresholds[1]"),
+    Field("rollout.maxPercent", 25, 0, "should be greater than or equal to 1"),
+    Field("rollout.pauseSeconds", 86_400, -1, "should be greater than or equal to 0"),
     Field("alerts.enabled", accepted=False, refused="no", told="must be of type boolean"),
     Field(
         "alerts.disabled", ["Growth", "SlowSpill"], ["Noise"], '"UsageHigh", "UsageOverFigure"', "alerts.disabled[0]"

@@ -65,6 +65,7 @@ EVERYTHING: Document = {
     "spill": {"maxSize": "1Gi"},
     "sampling": {"intervalSeconds": 5},
     "gc": {"thresholds": [900, 11, 12]},
+    "rollout": {"maxPercent": 25, "pauseSeconds": 30},
     "alerts": {"enabled": False, "disabled": ["SlowSpill"], "usagePercent": 90, "usage": "95%", "secondsToLimit": 60,
                "growth": {"bytes": "30Mi", "seconds": 40}, "slowSpillSeconds": 3, "residentOverHeapPercent": 300,
                "leak": {"growth": "1Mi", "perSecond": "2Ki", "perHour": "3Mi"},

@@ -84,6 +84,8 @@ FIELDS = [
     Field("sampling.intervalSeconds", 300, 301),
     Field("gc.thresholds", [700, 10, 10], [700, 10]),
     Field("gc.thresholds", [1, 1, 1_000_000], [700, 0, 10], "gc.thresholds[1]"),
+    Field("rollout.maxPercent", 25, 0),
+    Field("rollout.pauseSeconds", 86_400, -1),
     Field("alerts.enabled", accepted=False, refused="no"),
     Field("alerts.disabled", ["Growth", "SlowSpill"], ["Growth", "Noise"], "alerts.disabled[1]"),
     Field("alerts.usagePercent", 100, 0),
@@ -102,7 +104,7 @@ FIELDS = [
 
 OBJECTS = [
     *("selector", "budget", "thresholds", "eviction", "index", "caches", "spill", "sampling", "gc"),
-    *("alerts", "alerts.growth", "alerts.leak", "alerts.evictions"),
+    *("rollout", "alerts", "alerts.growth", "alerts.leak", "alerts.evictions"),
     *("thresholds.collect", "thresholds.soft", "thresholds.hard", "thresholds.emergency", "collections[0]"),
     "selector.matchExpressions[0]",
 ]

@@ -30,6 +30,7 @@ def make_policy(
     total: object = "100Mi",
     precedence: object = 0,
     status: object = None,
+    **spec: object,
 ) -> ObservedPolicy:
     """One that selects app=retriever."""
     metadata = Metadata(
@@ -40,8 +41,8 @@ def make_policy(
         generation=generation,
         creation_timestamp=created,
     )
-    spec = {"selector": selector, "budget": {"total": total}, "precedence": precedence}
-    return policy_from(PolicyObject(metadata=metadata, spec=spec, status=status))
+    written = {"selector": selector, "budget": {"total": total}, "precedence": precedence, **spec}
+    return policy_from(PolicyObject(metadata=metadata, spec=written, status=status))
 
 
 def make_pod(

@@ -77,6 +77,8 @@ def default_texts() -> dict[str, str]:
         | _alert_texts()
         | {
             "precedence": "0",
+            "rollout.maxPercent": "100, all pods at once",
+            "rollout.pauseSeconds": "0",
             "profile": str(PolicySpec().profile),
             "collections[].priority": str(Priority.MEDIUM),
         }

@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from membudget_contract.errors import PolicyInvalid, QuantityInvalid
 from membudget_contract.policy_alerts import AlertName, AlertsPolicy
-from membudget_contract.policy_part import PolicyPart
+from membudget_contract.policy_part import Percent, PolicyPart, Seconds
 from membudget_contract.policy_thresholds import RungAction, ThresholdsPolicy
 from membudget_contract.quantities import Amount
 from membudget_contract.selector import LabelSelector, MatchLabels, SelectorOperator, check_selector, label_texts
@@ -223,6 +223,26 @@ class GcPolicy(PolicyPart, frozen=True, kw_only=True):
     ] = None
 
 
+class RolloutPolicy(PolicyPart, frozen=True, kw_only=True):
+    """How fast a change of the policy reaches its pods."""
+
+    max_percent: Annotated[
+        Percent | None,
+        Meta(
+            description="Of the pods that follow the policy, how many percent may be in change at once, at least one. "
+            "A pod is in change until it holds the plan, the pause is over, and it reports that it is well.",
+            examples=[25],
+        ),
+    ] = None
+    pause_seconds: Annotated[
+        Seconds | None,
+        Meta(
+            description="How long a changed pod is watched before its place in the batch goes to the next one.",
+            examples=[30],
+        ),
+    ] = None
+
+
 class PolicySpec(PolicyPart, frozen=True, kw_only=True):
     """The `spec` of a MemoryPolicy."""
 
@@ -281,6 +301,13 @@ class PolicySpec(PolicyPart, frozen=True, kw_only=True):
         SpillPolicy()
     )
     sampling: Annotated[SamplingPolicy, Meta(description="How often memory is read.")] = SamplingPolicy()
+    rollout: Annotated[
+        RolloutPolicy,
+        Meta(
+            description="How fast a change of the policy reaches its pods. While a changed pod is not well the others "
+            "wait, and the condition Programmed says Paused, and why. Without a cluster it means nothing."
+        ),
+    ] = RolloutPolicy()
     alerts: Annotated[
         AlertsPolicy, Meta(description="What is said aloud: as metric, as log line, and in the sidecar's API.")
     ] = AlertsPolicy()

@@ -40,7 +40,12 @@ class _Answer(NamedTuple):
 
 
 def policy_status(
-    policy: ObservedPolicy, followers: Sequence[PodFacts], lost_to: Iterable[str], now: dt.datetime
+    policy: ObservedPolicy,
+    followers: Sequence[PodFacts],
+    lost_to: Iterable[str],
+    now: dt.datetime,
+    *,
+    paused: str | None = None,
 ) -> PolicyStatus:
     """The status that the policy should have; equal to the one it has where nothing changed.
 
@@ -49,10 +54,11 @@ def policy_status(
         followers: the pods that follow it.
         lost_to: the policies that win pods which it selects too.
         now: for what changes.
+        paused: why its rollout is, None while it is not.
     """
     answers = {
         ConditionType.ACCEPTED: _accepted(policy, followers, sorted(set(lost_to))),
-        ConditionType.PROGRAMMED: _programmed(policy, followers),
+        ConditionType.PROGRAMMED: _programmed(policy, followers, paused),
         ConditionType.READY: _ready(followers),
     }
     before = {condition.type: condition for condition in policy.status.conditions}
@@ -106,9 +112,11 @@ def _accepted(policy: ObservedPolicy, followers: Sequence[PodFacts], winners: Se
     return _Answer(_TRUE, Reason.ACCEPTED, "compiled to a plan")
 
 
-def _programmed(policy: ObservedPolicy, followers: Sequence[PodFacts]) -> _Answer:
+def _programmed(policy: ObservedPolicy, followers: Sequence[PodFacts], paused: str | None) -> _Answer:
     if not followers:
         return _Answer(_UNKNOWN, Reason.NO_PODS, _NO_PODS)
+    if paused is not None:
+        return _Answer(_FALSE, Reason.PAUSED, f"the others wait for {paused[:_DETAIL_LENGTH]}")
     for standing, reason in _REASONS.items():
         pods = [pod for pod in followers if pod.standing is standing]
         if pods:

@@ -1,7 +1,7 @@
 """The controller's loop: look at the cluster, compare, ask and tell pods, write statuses.
 
 Covers: the order of one look, and when the next is. Does not watch (`handlers`), list (`listing`), decide (`targets`,
-`reconcile`, `conditions`) or talk to pods (`dispatch`). One thread; others wake it through `observed.wake`.
+`rollout`, `reconcile`, `conditions`) or talk to pods (`dispatch`). One thread; others wake it through `observed.wake`.
 
 Level-based: every look starts from all that is known, so that a lost, doubled or late event changes nothing but time.
 """
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from membudget_controller import rollout
 from membudget_controller.clocks import Clocks
 from membudget_controller.cluster import Cluster
 from membudget_controller.conditions import policy_status
@@ -22,10 +23,12 @@ from membudget_controller.key_publication import KeyPublication
 from membudget_controller.keys import Authority, stored_epoch
 from membudget_controller.listing import Listing
 from membudget_controller.metrics import Metrics
+from membudget_controller.objects import Compiled
 from membudget_controller.observed import Observed, View
 from membudget_controller.orders import OrderWriter
-from membudget_controller.pod_facts import Standing, facts_of
+from membudget_controller.pod_facts import Standing, facts_of, waiting
 from membudget_controller.reconcile import reconcile
+from membudget_controller.rollout import EVERYBODY, Turn, together
 from membudget_controller.settings import ControllerSettings
 from membudget_controller.status_writer import StatusWriter
 from membudget_controller.targets import Assignment, assign
@@ -108,10 +111,12 @@ class Loop:
         assignment = self._assign(view)
         self.dispatch.follow(assignment.targets)
         self._publish_key(view, now)
-        work = reconcile(assignment.targets, self.dispatch.progress, self.dispatch.in_flight, now)
+        turns = self._turns(view, assignment, now)
+        turn = together(turns.values())
+        work = reconcile(assignment.targets, self.dispatch.progress, self.dispatch.in_flight, now, turn)
         self.dispatch.start(work, now)
         collected = self.dispatch.collect(COLLECT_SECONDS) or collected
-        status_at = self._write_statuses(view, assignment)
+        status_at = self._write_statuses(view, assignment, turns)
         if collected:
             return 0  # an answer may be followed by an order
         dues = (self._listing.due_at, self._publication.next_at(), work.next_at, status_at)
@@ -144,7 +149,17 @@ class Loop:
         self._metrics.key_namespaces.labels("true").set(len(self._publication.published))
         self._metrics.key_namespaces.labels("false").set(len(self._publication.failed))
 
-    def _write_statuses(self, view: View, assignment: Assignment) -> float | None:
+    def _turns(self, view: View, assignment: Assignment, now: float) -> dict[str, Turn]:
+        """By policy uid: who of its pods must wait while others change."""
+        turns: dict[str, Turn] = {}
+        for policy in view.policies:
+            if isinstance(policy.meaning, Compiled):
+                followers = [assignment.targets[uid] for uid in assignment.following[policy.uid].won]
+                turns[policy.uid] = rollout.turn(followers, self.dispatch.progress, policy.meaning.rollout, now)
+        self._metrics.rollouts_paused.set(sum(turn.paused is not None for turn in turns.values()))
+        return turns
+
+    def _write_statuses(self, view: View, assignment: Assignment, turns: Mapping[str, Turn]) -> float | None:
         """What differs is written; when to come back for what may not be written yet."""
         now, wall = self._clock(), self._wall()
         progress = self.dispatch.progress
@@ -157,8 +172,9 @@ class Loop:
         again: list[float] = []
         for policy in view.policies:
             following = assignment.following[policy.uid]
-            followers = [facts[uid] for uid in following.won]
-            status = policy_status(policy, followers, following.lost.values(), wall)
+            turn = turns.get(policy.uid, EVERYBODY)
+            followers = [waiting(facts[uid]) if uid in turn.held_back else facts[uid] for uid in following.won]
+            status = policy_status(policy, followers, following.lost.values(), wall, paused=turn.paused)
             write_at = self._status_writer.write(policy, status, now)
             again += [] if write_at is None else [write_at]
         return min(again, default=None)

@@ -27,6 +27,9 @@ class Metrics:
         self.programmed = Gauge(
             "membudget_controller_pods_programmed", "Of these, pods that hold what they should.", registry=registry
         )
+        self.rollouts_paused = Gauge(
+            "membudget_controller_rollouts_paused", "Policies whose rollout waits for a pod.", registry=registry
+        )
         self.pushes = Counter(
             "membudget_controller_pushes_total", "Orders sent, by what came of them.", ("result",), registry=registry
         )

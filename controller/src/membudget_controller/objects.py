@@ -16,10 +16,24 @@ from membudget_contract.compile import compile_policy
 from membudget_contract.errors import ContractError
 from membudget_contract.orders import PolicyIdentity
 from membudget_contract.plan import Plan, plan_hash
-from membudget_contract.policy import API_VERSION, KIND, parse_policy
+from membudget_contract.policy import API_VERSION, KIND, RolloutPolicy, parse_policy
 from membudget_contract.policy_status import PolicyStatus
 from membudget_contract.selector import LabelSelector
 from membudget_controller.settings import MANAGED_LABEL
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRule:
+    """In which steps a change goes out; without a word of the policy, all at once."""
+
+    max_percent: int = 100
+    pause_seconds: int = 0
+
+    @classmethod
+    def of(cls, written: RolloutPolicy) -> RolloutRule:
+        """What the policy says, and the defaults where it says nothing."""
+        percent, pause = written.max_percent, written.pause_seconds
+        return cls(100 if percent is None else percent, 0 if pause is None else pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,7 @@ class Compiled:
     precedence: int
     plan: Plan
     plan_hash: str
+    rollout: RolloutRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +192,9 @@ def _meaning(metadata: Metadata, spec: object) -> Compiled | Invalid:
         plan = compile_policy(policy)
     except ContractError as error:
         return Invalid(str(error))
-    return Compiled(policy.spec.selector, policy.spec.precedence, plan, plan_hash(plan))
+    return Compiled(
+        policy.spec.selector, policy.spec.precedence, plan, plan_hash(plan), RolloutRule.of(policy.spec.rollout)
+    )
 
 
 def _status(written: object) -> PolicyStatus:

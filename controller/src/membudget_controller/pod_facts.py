@@ -6,7 +6,7 @@ Covers: from target and progress to a standing and an account. Pure. Neighbours:
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from membudget_controller.progress import Progress
@@ -50,6 +50,11 @@ def facts_of(target: Target, progress: Progress, now: float, report_seconds: flo
         over_budget=_over_budget(progress, now, report_seconds),
         overridden=progress.overridden and standing is Standing.PROGRAMMED,
     )
+
+
+def waiting(facts: PodFacts) -> PodFacts:
+    """The same pod while it waits for its turn in a rollout."""
+    return replace(facts, standing=Standing.PUSHING, why="waits for its turn in the rollout")
 
 
 def _standing(target: Target, progress: Progress) -> tuple[Standing, str]:

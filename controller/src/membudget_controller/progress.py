@@ -42,6 +42,8 @@ class Progress:
     incarnation: Incarnation
     held: Content | None = None
     """None: not known, so it is asked before it is told anything."""
+    held_since: float = 0.0
+    """When it was first known to hold that."""
     order: NumberedOrder | None = None
     """The last one sent; the same content goes out under the same number again."""
     trouble: Failure | None = None
@@ -78,6 +80,7 @@ def acknowledged(progress: Progress, order: NumberedOrder, result: Acknowledged,
     return replace(
         progress,
         held=order.desired.content,
+        held_since=now if progress.held != order.desired.content else progress.held_since,
         trouble=None,
         failures=0,
         retry_at=now,
@@ -95,6 +98,7 @@ def reported(progress: Progress, result: Reported, now: float, pause: float) -> 
     said = replace(
         progress,
         held=held,
+        held_since=now if progress.held != held else progress.held_since,
         report=report,
         reported_at=now,
         ask_at=now + pause,
