@@ -199,7 +199,7 @@ def test_the_defaults_of_the_rule_are_all_at_once() -> None:
 
 def test_a_pod_that_has_been_down_for_long_does_not_hold_up_the_others() -> None:
     """R-P15: nobody knows what it holds, and it was not changed."""
-    fleet = Fleet()
+    fleet = Fleet(maxPercent=12, pauseSeconds=5)
     fleet.pods[0].mode = "down"
     fleet.start()
     fleet.edit("90Mi", 2)
