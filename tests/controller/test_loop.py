@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,9 @@ from membudget_controller.keys import take_authority
 from membudget_controller.loop import Loop
 from membudget_controller.metrics import Metrics
 from membudget_controller.observed import Observed
+from membudget_controller.orders import SignedRequest
 from membudget_controller.settings import KEY_CONFIG_MAP, ControllerSettings
+from membudget_controller.transport import HttpAnswer, Unreached
 
 HOME = "membudget-system"
 START = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
@@ -396,3 +399,64 @@ def test_orders_are_numbered_once_for_each_content(controller: Controller) -> No
         controller.run(3)
     numbers = [number for pod in pods for number, _ in pod.orders]
     assert (12, 12) == (len(numbers), len(set(numbers)))
+
+
+def restore(controller: Controller, total: str, generation: int) -> None:
+    """Etcd is restored from a snapshot: an older generation of the same policy, and versions that fall."""
+    before = controller.cluster.policies["search", "retrieval"]
+    older = make_policy(total=total, generation=generation, uid=before.uid, version=50)
+    controller.cluster.policies["search", "retrieval"] = replace(older, status=before.status)
+    controller.cluster.pods = {uid: replace(pod, resource_version=40) for uid, pod in controller.cluster.pods.items()}
+    controller.cluster.version = 60
+    controller.observed.ask_list()
+
+
+def test_a_restored_generation_is_applied_once_under_a_new_epoch_with_an_event(controller: Controller) -> None:
+    """R-P08, fault 22: within an epoch generations never fall, so the epoch rises; no flapping follows."""
+    pods = controller.add_pods(3)
+    for total in ("100Mi", "110Mi", "120Mi"):
+        controller.apply(total=total)
+        controller.run()
+    epoch = controller.authority.epoch
+    restore(controller, "110Mi", generation=2)
+    controller.run(20.0)
+    assert totals(pods) == ["110Mi"] * 3
+    (risen,) = {pod.held.number.epoch for pod in pods if pod.held}
+    assert risen > epoch
+    assert [event.reason for event in controller.cluster.events].count("GenerationRestored") == 1
+    orders = controller.network.orders()
+    controller.run(300.0)
+    assert (controller.network.orders(), controller.answers()[ConditionType.PROGRAMMED][1]) == (orders, "Programmed")
+
+
+class CaughtUp(FakeNetwork):
+    """By the time the first pod answers, a server that lagged behind has caught up."""
+
+    catch_up: Callable[[], None] = staticmethod(lambda: None)
+
+    def __call__(self, address: str, port: int, request: SignedRequest) -> HttpAnswer | Unreached:
+        """One exchange."""
+        self.catch_up()
+        return super().__call__(address, port, request)
+
+
+def test_a_generation_that_only_seems_to_fall_is_not_obeyed() -> None:
+    """R-P08, fault 6: a lagging server listed an old one; what the store says now is the newer."""
+    network = CaughtUp()
+    controller = Controller(network=network)
+    (pod,) = controller.add_pods(1)
+    for total in ("100Mi", "120Mi"):
+        controller.apply(total=total)
+        controller.run()
+    epoch, newest = controller.authority.epoch, controller.cluster.policies["search", "retrieval"]
+    version = controller.cluster.version
+
+    def catch_up() -> None:
+        controller.cluster.policies["search", "retrieval"], controller.cluster.version = newest, version
+
+    restore(controller, "100Mi", generation=1)
+    network.catch_up = catch_up
+    controller.run(20.0)
+    assert [number.epoch for number, _ in pod.orders] == [epoch] * len(pod.orders)
+    assert totals([pod]) == ["120Mi"]
+    assert "GenerationRestored" not in [event.reason for event in controller.cluster.events]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from membudget_contract.orders import Verdict
+from membudget_contract.orders import PolicyIdentity, Verdict
 from membudget_controller import progress
 from membudget_controller.clocks import Clocks
 from membudget_controller.errors import SteppedDown
@@ -69,6 +69,8 @@ class Dispatch:
         self.progress: dict[str, Progress] = {}
         self.keyless: set[str] = set()
         """Namespaces in which a pod did not know the key; the loop empties it."""
+        self.fallen: dict[str, PolicyIdentity] = {}
+        """By namespace, policies of which a pod holds a later generation in this epoch; the loop empties it."""
         self._writer = writer
         self._metrics = metrics
         self._transport = transport
@@ -89,6 +91,11 @@ class Dispatch:
         """Forget pods that are no targets any more, and what others said before they restarted or moved."""
         self._targets = targets
         self.progress = {uid: self._of(uid, target) for uid, target in targets.items()}
+
+    def renew(self, writer: OrderWriter) -> None:
+        """Number orders under a new epoch from now on; what was refused under the one before is sent anew."""
+        self._writer = writer
+        self.progress = {uid: progress.renewed(known) for uid, known in self.progress.items()}
 
     def start(self, work: Work, now: float) -> None:
         """Begin all exchanges; results are for `collect`."""
@@ -142,6 +149,8 @@ class Dispatch:
 
     def _after(self, known: Progress, ended: Ended) -> Progress:
         now, result, order = self._clock(), ended.result, ended.order
+        if isinstance(result, Refused) and result.reason == Verdict.GENERATION_FELL and order and order.desired.policy:
+            self.fallen[order.pod.namespace] = order.desired.policy
         if isinstance(result, KeysPending):
             self.keyless.add(self._targets[ended.pod_uid].pod.namespace)
         if isinstance(result, Reported):

@@ -15,12 +15,12 @@ from typing import Final
 
 from membudget_controller import rollout
 from membudget_controller.clocks import Clocks
-from membudget_controller.cluster import Cluster
+from membudget_controller.cluster import Cluster, Transition
 from membudget_controller.conditions import policy_status
 from membudget_controller.dispatch import Dispatch
-from membudget_controller.errors import ApiFailed, ControllerError, SteppedDown
+from membudget_controller.errors import ApiFailed, ApiNotFound, ControllerError, SteppedDown
 from membudget_controller.key_publication import KeyPublication
-from membudget_controller.keys import Authority, stored_epoch
+from membudget_controller.keys import Authority, stored_epoch, take_authority
 from membudget_controller.listing import Listing
 from membudget_controller.metrics import Metrics
 from membudget_controller.objects import Compiled
@@ -77,6 +77,8 @@ class Loop:
         self._wall = clocks.wall
         self._listing = Listing(cluster, observed, settings.list_seconds)
         self._publication = KeyPublication(cluster, authority.key)
+        self._cluster = cluster
+        self._renew_authority = lambda: take_authority(cluster, settings.namespace, clocks.wall().timestamp())
         self._status_writer = StatusWriter(cluster, observed)
         self._assigned: tuple[int, Assignment] | None = None
         self._stopped = threading.Event()
@@ -116,6 +118,7 @@ class Loop:
         work = reconcile(assignment.targets, self.dispatch.progress, self.dispatch.in_flight, now, turn)
         self.dispatch.start(work, now)
         collected = self.dispatch.collect(COLLECT_SECONDS) or collected
+        self._answer_fallen_generations()
         status_at = self._write_statuses(view, assignment, turns)
         if collected:
             return 0  # an answer may be followed by an order
@@ -141,6 +144,27 @@ class Loop:
             self._metrics.policies.set(len(view.policies))
             self._metrics.pods.set(len(self._assigned[1].targets))
         return self._assigned[1]
+
+    def _answer_fallen_generations(self) -> None:
+        """A pod holds a later generation than the API server: one restored from a backup is obeyed, a stale one is not.
+
+        What the server says now, read anew from its store, decides. Obeyed is it under a new epoch, once for all.
+        """
+        fallen, restored = dict(self.dispatch.fallen), False
+        self.dispatch.fallen.clear()
+        for namespace, identity in fallen.items():
+            try:
+                policy = self._cluster.read_policy(namespace, identity.name)
+            except ApiNotFound:
+                continue
+            self._observed.see_policy(policy)
+            if policy.identity != identity:
+                continue
+            restored = True
+            log.warning("generation %d of %s/%s was restored", policy.generation, namespace, policy.name)
+            self._cluster.create_event(policy, _restored(policy.generation))
+        if restored:
+            self.dispatch.renew(OrderWriter(self._renew_authority()))
 
     def _publish_key(self, view: View, now: float) -> None:
         self._publication.look_again(self.dispatch.keyless)
@@ -178,3 +202,8 @@ class Loop:
             write_at = self._status_writer.write(policy, status, now)
             again += [] if write_at is None else [write_at]
         return min(again, default=None)
+
+
+def _restored(generation: int) -> Transition:
+    note = f"pods held a later generation than {generation}, which the API server has now: applied under a new epoch"
+    return Transition("GenerationRestored", note, warning=True)

@@ -109,6 +109,12 @@ def reported(progress: Progress, result: Reported, now: float, pause: float) -> 
     return said if stands else replace(said, trouble=None, failures=0, retry_at=now)
 
 
+def renewed(progress: Progress) -> Progress:
+    """Orders have a new epoch: a number of the old one says nothing any more, nor does its refusal."""
+    trouble = None if isinstance(progress.trouble, Refused) else progress.trouble
+    return replace(progress, order=None, trouble=trouble, retry_at=0.0)
+
+
 def push_failed(progress: Progress, failure: Failure, now: float, jitter: float) -> Progress:
     """The order did not arrive, or was refused."""
     if isinstance(failure, Refused) and failure.reason not in _NUMBER_SPENT:
