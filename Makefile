@@ -11,9 +11,10 @@ UV_VERSION := 0.13.8
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := $(VENV)/bin
 MEMBERS := contract runtime sidecar engine cli controller
+IMAGES := controller sidecar engine
 
 help:  ## List the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 demo: install  ## An engine under a budget of 150 MiB, 20 agents, and a live edit to 130 MiB. Under 3 minutes, no cluster.
 	@$(RUN)/membudget demo
@@ -43,13 +44,36 @@ bench: install  ## Side-by-side measurements; prints ratios.
 cluster-binaries: install  ## etcd, kube-apiserver and kubectl for the cluster tests, from Go modules; 6 minutes once.
 	$(RUN)/python tests/cluster/binaries.py
 
+cgroup-v2: install  ## The cgroup tests on a real cgroup v2, in a small emulated machine; Debian, 2 minutes.
+	PYTHONPATH=tests $(RUN)/python -m emulated.machine $(ARGS)
+
+node-binaries: cluster-binaries  ## kubelet, containerd, runc, helm and more for the node tests; 7 more minutes once.
+	$(RUN)/python tests/node/binaries.py
+
+node-test: install  ## The chart on a real kubelet: images built, installed, loaded, killed, resized. Root; 10 minutes.
+	$(RUN)/pytest -m node --timeout=900 tests/node $(ARGS)
+
+wheelhouse: install  ## What the images are built from, fetched and built into dist/wheelhouse.
+	$(RUN)/python images/wheelhouse.py
+
+images: wheelhouse  ## Archives of the three images in dist/images, by buildah; BASE=image to build on another base.
+	$(RUN)/python images/build.py $(if $(BASE),--base=$(BASE))
+
 crd: install  ## Renew the CustomResourceDefinition that the chart ships.
 	$(RUN)/python charts/membudget/render_crd.py
 
-lock: $(UV)  ## Renew requirements.lock from the members' pyproject.toml files.
+api-docs: install  ## Renew the OpenAPI document of the sidecar's local API.
+	$(RUN)/python docs/api/render_openapi.py
+
+lock: $(UV)  ## Renew requirements.lock and images/requirements from the members' pyproject.toml files.
 	$(UV) lock --quiet
 	$(UV) export --quiet --frozen --all-packages --all-groups --no-emit-workspace --no-header --no-annotate \
 	    --format requirements.txt --output-file requirements.lock
+	export="$(UV) export --quiet --frozen --no-emit-workspace --no-header --no-annotate --format requirements.txt"
+	for member in $(IMAGES); do
+	    $$export --no-dev --package membudget-$$member --output-file images/requirements/$$member.txt
+	done
+	$$export --only-group images --output-file images/requirements/installer.txt
 
 install: $(VENV)/.installed  ## Install everything into .venv; the other targets do it by themselves.
 
@@ -70,4 +94,4 @@ $(VENV)/.installed: requirements.lock $(MEMBERS:%=%/pyproject.toml) | $(UV)
 clean:  ## Remove what the targets made here.
 	rm -rf $(VENV) .tools dist .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test lint format soak torture bench cluster-binaries crd lock install clean
+.PHONY: help demo test lint format soak torture bench cluster-binaries cgroup-v2 node-binaries node-test wheelhouse images crd api-docs lock install clean

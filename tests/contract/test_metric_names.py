@@ -7,22 +7,38 @@ from membudget_contract.metric_names import Metric
 
 METRICS = [value for value in vars(metric_names).values() if isinstance(value, Metric)]
 
-BASE_UNITS = {"bytes", "seconds", "total"}
+BASE_UNITS = {"bytes", "seconds", "ratio", "total"}
 COUNTS_AND_STATES = {
     "membudget_ladder_level",
     "membudget_enforcing",
+    "membudget_enforcement_stopped",
+    "membudget_alert_active",
     "membudget_engine_up",
     "membudget_engine_chunks",
     "membudget_engine_index_mapped",
+    "membudget_policy_info",
+    "membudget_policy_problem",
+    "membudget_plan_held",
 }
 """Gauges without a unit; a new one is added here on purpose."""
 
 COUNTED = re.compile(
-    r"_(transitions|actions|errors|queries|hits|misses|evictions|refused|freed|cpu|orders|signatures)(_|$)"
+    r"_(transitions|actions|errors|queries|hits|misses|evictions|refused|freed|cpu|orders|signatures|faults|refaults|hits|kills|alerts|collections|collected)(_|$)"
 )
 """Words that say that a figure only grows."""
 
-BOUNDED_LABELS = {"signal", "kind", "status", "component", "reading", "answer", "collection", "cache"}
+BOUNDED_LABELS = {
+    "signal",
+    "kind",
+    "status",
+    "component",
+    "reading",
+    "answer",
+    "collection",
+    "cache",
+    "alert",
+    "policy",
+}
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

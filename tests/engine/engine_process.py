@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,13 +38,15 @@ class Reply:
 class EngineProcess:
     """`membudget-engine serve`; `folder` gets its state, its control socket and its log."""
 
-    def __init__(self, data: Path, folder: Path, *, run: Path | None = None, port: int = 0) -> None:
+    def __init__(
+        self, data: Path, folder: Path, *, run: Path | None = None, port: int = 0, options: Sequence[str] = ()
+    ) -> None:
         """Start it; `wait_until_serving` waits."""
         folder.mkdir(parents=True, exist_ok=True)
         self.run = run or folder / "run"
         self._log = folder / f"log-{time.monotonic_ns()}"
         argv = [sys.executable, "-m", "membudget_engine", "serve", "--port", str(port)]
-        argv += ["--data", str(data), "--state", str(folder / "state"), "--run", str(self.run)]
+        argv += ["--data", str(data), "--state", str(folder / "state"), "--run", str(self.run), *options]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 argv, stdout=log, stderr=log, env={**os.environ, "MEMBUDGET_TOTAL": "150Mi"}

@@ -16,6 +16,7 @@ from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 DIMENSION = 384
+TAG = b"8 bytes."
 COLLECTION = "stdlib"
 HITS = 5
 
@@ -33,7 +34,7 @@ def main(state_folder: str, answers: str, answer_bytes: str) -> None:
         _keep(cache, query, int(answer_bytes), vectors)
     _say(runtime, "full")
     for query in random.Random(1).sample(queries, len(queries)):
-        assert cache.same_words(COLLECTION, HITS, query) is not None
+        assert cache.same_words(COLLECTION, TAG, HITS, query) is not None
     runtime.free(FreeRequest(means=Means.EVICT, target_bytes=cache.answers.owned_bytes() * 9 // 10))
     _say(runtime, "evicted")
 
@@ -42,7 +43,7 @@ def _keep(cache: SemanticCache, query: str, answer_bytes: int, vectors: np.rando
     drawn = vectors.standard_normal(DIMENSION, dtype=np.float32)
     vector = (drawn / np.linalg.norm(drawn)).astype(np.float32)
     # Random, so that compression cannot make it smaller.
-    cache.keep(COLLECTION, HITS, query, vector, os.urandom(answer_bytes))
+    cache.keep(COLLECTION, TAG, HITS, query, vector, os.urandom(answer_bytes))
 
 
 def _say(runtime: MemoryRuntime, word: str) -> None:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from engine.engine_process import status_bytes
 from membudget_contract import metric_names
 from membudget_engine.caches.semantic_cache import SemanticCache
+from membudget_engine.catalog import Catalog
 from membudget_engine.collection import Collection
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.errors import IndexInvalid
@@ -121,8 +122,8 @@ def _scrape(indexes: dict[str, MappedIndex], generation: Generation, runtime: Me
     embedder = HashingEmbedder()
     cache = SemanticCache(runtime, embedder.dimension)
     with closing(ChunkStore(generation.directory / CHUNKS_FILE)) as store:
-        collections = {name: Collection(name, generation.manifest, index, store) for name, index in indexes.items()}
+        collections = {name: Collection(name, generation, index, store) for name, index in indexes.items()}
         registry = CollectorRegistry()
-        registry.register(EngineCollector(Search(collections, embedder, cache), cache, runtime))
+        registry.register(EngineCollector(Search(Catalog(collections), embedder, cache), cache, runtime))
         gauge = metric_names.ENGINE_INDEX_MAPPED.name
         return {name: registry.get_sample_value(gauge, {"collection": name}) for name in indexes}

@@ -13,6 +13,7 @@ from membudget_contract import metric_names
 from membudget_contract.control_api import FreeRequest, Means
 from membudget_contract.metric_names import Metric
 from membudget_engine.caches.semantic_cache import SemanticCache
+from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.metrics import EngineCollector
@@ -34,7 +35,7 @@ def searched(small_data: Path, runtime: MemoryRuntime) -> Iterator[tuple[Search,
     embedder = HashingEmbedder()
     collections = open_collections(small_data, embedder)
     cache = SemanticCache(runtime, embedder.dimension)
-    search = Search(collections, embedder, cache)
+    search = Search(Catalog(collections), embedder, cache)
     registry = CollectorRegistry()
     registry.register(EngineCollector(search, cache, runtime))
     yield search, registry
@@ -97,7 +98,7 @@ def test_answers_that_found_no_room_are_counted(small_data: Path, tmp_path: Path
     collections = open_collections(small_data, embedder)
     with closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "4Ki"})) as runtime:
         cache = SemanticCache(runtime, embedder.dimension)
-        search = Search(collections, embedder, cache)
+        search = Search(Catalog(collections), embedder, cache)
         registry = CollectorRegistry()
         registry.register(EngineCollector(search, cache, runtime))
 
@@ -112,13 +113,13 @@ def test_the_kernel_shows_that_the_index_is_mapped(searched: tuple[Search, Colle
     search, registry = searched
 
     assert _value(registry, metric_names.ENGINE_INDEX_MAPPED, SMALL) == 1
-    assert _value(registry, metric_names.ENGINE_CHUNKS, SMALL) == search.collection("small").chunks.count()
+    assert _value(registry, metric_names.ENGINE_CHUNKS, SMALL) == search.catalog.collections["small"].chunks.count()
 
 
 def test_a_closed_index_has_no_gauge_and_the_scrape_goes_on(searched: tuple[Search, CollectorRegistry]) -> None:
     """R-E01: unknown is not 0."""
     search, registry = searched
-    search.collection("small").index.close()
+    search.catalog.collections["small"].index.close()
 
     assert _value(registry, metric_names.ENGINE_INDEX_MAPPED, SMALL) is None
     assert _value(registry, metric_names.ENGINE_CACHE_HITS, CACHE) == 0

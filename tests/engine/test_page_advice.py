@@ -22,6 +22,7 @@ from membudget_engine.index.page_advice import (
     resident_pages,
     touch,
 )
+from page_cache import pages_in_memory
 
 _PAGES = 2048
 
@@ -84,24 +85,13 @@ def test_a_part_of_the_file_leaves_the_page_cache(mapping: FileMapping, file: Pa
     part = PageRange(mapping.range.start, mapping.range.start + 1500 * PAGE_BYTES)
     # Dirty pages do not leave; the builder has synced its files as well.
     subprocess.run(["sync", str(file)], check=True)
-    before = _pages_in_cache(file)
+    before = int(pages_in_memory(file).sum())
 
     drop_from_page_cache(file, mapping, part)
 
     # Folios of up to 512 pages at both ends lie partly outside.
     assert before == _PAGES
-    assert _PAGES - 1500 <= _pages_in_cache(file) < _PAGES - 400
-
-
-def _pages_in_cache(file: Path) -> int:
-    with file.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as mapped:
-        exported = ctypes.c_char.from_buffer(mapped)
-        states = (ctypes.c_ubyte * _PAGES)()
-        libc = ctypes.CDLL(None, use_errno=True)
-        address = ctypes.c_void_p(ctypes.addressof(exported))
-        assert libc.mincore(address, ctypes.c_size_t(len(mapped)), states) == 0
-        del exported
-        return sum(state & 1 for state in states)
+    assert _PAGES - 1500 <= int(pages_in_memory(file).sum()) < _PAGES - 400
 
 
 def test_a_file_that_is_gone_needs_no_dropping(mapping: FileMapping, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from membudget_engine.caches.semantic_cache import SemanticCache
+from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.errors import ChunkStoreClosed, CollectionMissing, IndexClosed, QueryInvalid
@@ -20,9 +21,9 @@ def search(small_data: Path, runtime: MemoryRuntime) -> Iterator[Search]:
     """With an empty cache."""
     embedder = HashingEmbedder()
     collections = open_collections(small_data, embedder)
-    yield Search(collections, embedder, SemanticCache(runtime, embedder.dimension))
-    for collection in collections.values():
-        collection.close()
+    catalog = Catalog(collections)
+    yield Search(catalog, embedder, SemanticCache(runtime, embedder.dimension))
+    catalog.close()
 
 
 def _hits(search: Search, query: str, hits: int = 5) -> list[Hit]:
@@ -55,7 +56,7 @@ def test_hits_come_best_first_with_their_source(search: Search) -> None:
     assert sorted((hit.score for hit in hits), reverse=True) == [hit.score for hit in hits]
     first = hits[0].chunk
     assert first.source.lstrip().startswith(("def ", "class "))
-    assert first == search.collection("small").chunks.get_by_id(first.id)
+    assert first == search.catalog.collections["small"].chunks.get_by_id(first.id)
 
 
 def test_the_same_words_and_the_same_meaning_are_answered_from_the_cache(search: Search) -> None:
@@ -109,7 +110,7 @@ def test_an_unknown_collection_is_named_with_those_there_are(search: Search) -> 
 def test_a_query_that_meets_a_closed_collection_gets_a_typed_error(search: Search) -> None:
     """R-E17: never an answer of nothing; and what is cached is still answered."""
     cached = search.answer("small", "open a stream reader", 5)
-    search.collection("small").close()
+    search.catalog.collections["small"].close()
 
     with pytest.raises((IndexClosed, ChunkStoreClosed)):
         search.answer("small", "parse a header", 5)

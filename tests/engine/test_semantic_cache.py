@@ -18,6 +18,7 @@ from membudget_engine.caches.semantic_cache import SIMILAR_FROM, SemanticCache
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 DIMENSION = 384
+TAG = b"8 bytes."
 FILL = Path(__file__).with_name("fill_answers.py")
 EVERYTHING = FreeRequest(means=Means.EVICT, target_bytes=1 << 40)
 
@@ -44,17 +45,17 @@ def _at_similarity(vector: npt.NDArray[np.float32], similarity: float) -> npt.ND
 
 def test_the_same_words_are_found_whatever_their_spacing(cache: SemanticCache) -> None:
     """R-E06: an exact look-up, no vector needed."""
-    cache.keep("core", 5, "open  a\tsocket", _vector(1), b"answer")
+    cache.keep("core", TAG, 5, "open  a\tsocket", _vector(1), b"answer")
 
-    assert cache.same_words("core", 5, " open a\nsocket ") == b"answer"
-    assert cache.same_words("core", 5, "open a sockets") is None
+    assert cache.same_words("core", TAG, 5, " open a\nsocket ") == b"answer"
+    assert cache.same_words("core", TAG, 5, "open a sockets") is None
 
 
 def test_words_of_another_case_are_other_words(cache: SemanticCache) -> None:
     """R-E06: HTTPServer is two words to the embedder, httpserver one; their answers differ."""
-    cache.keep("core", 5, "HTTPServer", _vector(1), b"answer")
+    cache.keep("core", TAG, 5, "HTTPServer", _vector(1), b"answer")
 
-    assert cache.same_words("core", 5, "httpserver") is None
+    assert cache.same_words("core", TAG, 5, "httpserver") is None
 
 
 @pytest.mark.parametrize(("similarity", "expected"), [(1.0, b"near"), (0.98, b"near"), (0.96, None), (0.0, None)])
@@ -63,49 +64,49 @@ def test_only_a_query_that_is_near_enough_gets_the_answer(
 ) -> None:
     """R-E06: answers near-identical queries."""
     assert 0.96 < SIMILAR_FROM < 0.98
-    cache.keep("core", 5, "far", _vector(2), b"far")
-    cache.keep("core", 5, "near", _vector(1), b"near")
+    cache.keep("core", TAG, 5, "far", _vector(2), b"far")
+    cache.keep("core", TAG, 5, "near", _vector(1), b"near")
 
-    assert expected == cache.same_meaning("core", 5, _at_similarity(_vector(1), similarity))
+    assert expected == cache.same_meaning("core", TAG, 5, _at_similarity(_vector(1), similarity))
 
 
 def test_answers_belong_to_one_collection_and_one_number_of_hits(cache: SemanticCache) -> None:
     """R-E06: five hits answer no question for ten, and no collection answers for another."""
-    cache.keep("core", 5, "query", _vector(1), b"answer")
+    cache.keep("core", TAG, 5, "query", _vector(1), b"answer")
 
     for collection, hits in (("core", 10), ("archive", 5)):
-        assert cache.same_words(collection, hits, "query") is None
-        assert cache.same_meaning(collection, hits, _vector(1)) is None
+        assert cache.same_words(collection, TAG, hits, "query") is None
+        assert cache.same_meaning(collection, TAG, hits, _vector(1)) is None
 
 
 def test_a_vector_of_zeros_is_like_nothing_not_even_itself(cache: SemanticCache) -> None:
     """R-E06: a text without words says nothing, so it says nothing alike."""
     zeros = np.zeros(DIMENSION, dtype=np.float32)
-    cache.keep("core", 5, "???", zeros, b"answer")
+    cache.keep("core", TAG, 5, "???", zeros, b"answer")
 
-    assert cache.same_meaning("core", 5, zeros) is None
-    assert cache.same_meaning("core", 5, _vector(1)) is None
+    assert cache.same_meaning("core", TAG, 5, zeros) is None
+    assert cache.same_meaning("core", TAG, 5, _vector(1)) is None
 
 
 def test_an_evicted_answer_takes_its_vector_along(cache: SemanticCache, runtime: MemoryRuntime) -> None:
     """R-E06: no vector without an answer, and every byte is given back."""
     for number in range(600):
-        cache.keep("core", number % 3 + 1, str(number), _vector(number), b"answer")
+        cache.keep("core", TAG, number % 3 + 1, str(number), _vector(number), b"answer")
 
     freed = runtime.free(EVERYTHING)
 
     assert (freed.entries, freed.owned_after_bytes) == (600, 0)
-    assert [None] * 600 == [cache.same_meaning("core", n % 3 + 1, _vector(n)) for n in range(600)]
+    assert [None] * 600 == [cache.same_meaning("core", TAG, n % 3 + 1, _vector(n)) for n in range(600)]
 
 
 def test_a_spilled_answer_is_still_found_by_meaning(cache: SemanticCache, runtime: MemoryRuntime) -> None:
     """R-E13: loads back on access."""
-    cache.keep("core", 5, "query", _vector(1), random.Random(1).randbytes(100_000))
+    cache.keep("core", TAG, 5, "query", _vector(1), random.Random(1).randbytes(100_000))
 
     runtime.free(FreeRequest(means=Means.SPILL, target_bytes=1))
 
     assert cache.answers.spilled_bytes() == 100_000
-    assert cache.same_meaning("core", 5, _vector(1)) == random.Random(1).randbytes(100_000)
+    assert cache.same_meaning("core", TAG, 5, _vector(1)) == random.Random(1).randbytes(100_000)
 
 
 def test_an_answer_without_room_leaves_no_vector_behind(tmp_path: Path) -> None:
@@ -113,10 +114,10 @@ def test_an_answer_without_room_leaves_no_vector_behind(tmp_path: Path) -> None:
     with closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "1Mi"})) as runtime:
         cache = SemanticCache(runtime, DIMENSION)
 
-        cache.keep("core", 5, "query", _vector(1), random.Random(1).randbytes(1024 * 1024))
+        cache.keep("core", TAG, 5, "query", _vector(1), random.Random(1).randbytes(1024 * 1024))
 
     assert (cache.answers.counters.refused, cache.answers.owned_bytes()) == (1, 0)
-    assert cache.same_meaning("core", 5, _vector(1)) is None
+    assert cache.same_meaning("core", TAG, 5, _vector(1)) is None
 
 
 class _Asker(threading.Thread):
@@ -140,7 +141,7 @@ class _Asker(threading.Thread):
             self.error = error
 
     def _ask(self, number: int) -> None:
-        answer = self._cache.same_meaning("core", 5, self._vectors[number])
+        answer = self._cache.same_meaning("core", TAG, 5, self._vectors[number])
         if answer == str(number).encode():
             self.found += 1
         elif answer is not None:
@@ -167,7 +168,7 @@ def test_no_thread_ever_gets_the_answer_to_another_question(cache: SemanticCache
         asker.start()
     for _ in range(12):
         for number in chosen.sample(range(len(vectors)), 800):
-            cache.keep("core", 5, str(number), vectors[number], str(number).encode())
+            cache.keep("core", TAG, 5, str(number), vectors[number], str(number).encode())
         runtime.free(FreeRequest(means=Means.EVICT, target_bytes=cache.answers.owned_bytes() * 3 // 4))
     for asker in askers:
         asker.enough.set()

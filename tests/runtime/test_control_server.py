@@ -21,22 +21,36 @@ from membudget_contract.control_api import (
     REPORT_PATH,
     ROOM_PATH,
     Accepted,
+    AllocationRequest,
+    Allocations,
     Budgets,
     Freed,
     FreeRequest,
+    Granted,
     Means,
+    Persisted,
     Problem,
+    Released,
+    Reloaded,
     Report,
     Room,
+    Track,
+    Tracked,
+    TrackedList,
 )
 from membudget_contract.plan import Message
 from membudget_contract.policy import Priority
 from membudget_runtime.component import Ranking, Removed
-from membudget_runtime.control_server import CONNECTIONS, MAX_BODY_BYTES, ControlServer, StillAsked
+from membudget_runtime.control_routes import StillAsked
+from membudget_runtime.control_server import CONNECTIONS, MAX_BODY_BYTES, ControlServer
 from membudget_runtime.errors import AlreadyServed
+from membudget_runtime.limiter import AllocationLimiter
 from membudget_runtime.memory_runtime import MemoryRuntime
+from membudget_runtime.persistence import Persistence
 from membudget_runtime.reclaim import Reclaimer
+from membudget_runtime.reloads import Reloads
 from membudget_runtime.report import report
+from membudget_runtime.tracking import TrackedAllocations
 from memory_cgroup import require
 from runtime.fakes import MB, Pile, budgets_with, ledger_of, start
 
@@ -49,8 +63,12 @@ class Service:
     """Notes what it is asked; an eviction can be made to take until it is released, or to fail."""
 
     def __init__(self) -> None:
-        self.ledger, _ = ledger_of(Pile("index", {"low": 10}), ceilings={})
+        self.ledger, _ = ledger_of(Pile("index", {"low": 10}), ceilings={"working": 100})
         self.reclaimer = Reclaimer(self.ledger, BUDGETS)
+        self.limiter = AllocationLimiter(self.ledger, time.monotonic, ceiling_bytes=200)
+        self.tracking = TrackedAllocations(self.ledger)
+        self.reloads = Reloads()
+        self.persistence = Persistence(Path("/nowhere"), time.time)
         self.asked: list[Message] = []
         self.entered = threading.Semaphore(0)
         self.may_go_on = threading.Event()
@@ -80,6 +98,38 @@ class Service:
         if request.target_bytes < 0:
             raise ArithmeticError("less than nothing")
         return self.reclaimer.free(request)
+
+    def reload(self) -> Reloaded:
+        """As the runtime does, without observers."""
+        return self.reloads.run()
+
+    def persist(self) -> Persisted:
+        """As the runtime does, with nothing to persist."""
+        return self.persistence.persist()
+
+    def allocate(self, asked: AllocationRequest) -> Granted:
+        """As the runtime does."""
+        return self.limiter.request(asked)
+
+    def release_allocation(self, grant_id: str) -> Released:
+        """As the runtime does."""
+        return self.limiter.release(grant_id)
+
+    def allocations(self) -> Allocations:
+        """As the runtime does."""
+        return self.limiter.listing()
+
+    def track(self, told: Track) -> Tracked:
+        """As the runtime does."""
+        return self.tracking.track(told)
+
+    def release_tracked(self, tracked_id: str) -> Released:
+        """As the runtime does."""
+        return self.tracking.release(tracked_id)
+
+    def tracked(self) -> TrackedList:
+        """As the runtime does."""
+        return self.tracking.listing()
 
 
 class Connection(http.client.HTTPConnection):

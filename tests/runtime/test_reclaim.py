@@ -203,3 +203,17 @@ def test_every_free_gives_back_what_a_cache_keeps_spare(tmp_path: Path) -> None:
     cache, reclaimer = cache_with(tmp_path, HandClock(), MB)
     reclaimer.free(FreeRequest(means=Means.EVICT, target_bytes=STEP_BYTES))
     assert cache.spare_bytes() == 0
+
+
+@pytest.mark.parametrize("means", [Means.SPILL, Means.EVICT])
+@pytest.mark.parametrize(
+    ("signal", "paged_out"), [(Signal.RESIDENT_SET_SIZE, [6 * MB]), (Signal.UNRECLAIMABLE, list[int]())]
+)
+def test_what_values_cannot_give_mapped_pages_do_where_the_signal_has_them(
+    means: Means, signal: Signal, paged_out: list[int]
+) -> None:
+    """R-S05: a mapped index that jumps past the first rung between two looks is no reason to stay at the last one."""
+    pile = Pile("index", {"low": 4 * MB} if means is Means.EVICT else {})
+    pile.mapped = 50 * MB
+    reclaimer_of(pile, signal=signal).free(FreeRequest(means=means, target_bytes=10 * MB - 4 * MB * (not pile.held)))
+    assert pile.paged_out == paged_out

@@ -27,19 +27,25 @@ import msgspec
 
 from membudget_contract.control_api import (
     BUDGETS_PATH,
+    PERSIST_PATH,
+    RELOAD_PATH,
     REPORT_PATH,
     ROOM_PATH,
     Accepted,
     Budgets,
+    CollectionReport,
     ComponentReport,
     Freed,
     FreeRequest,
     GcReport,
+    Persisted,
     Problem,
+    Reloaded,
     Report,
     Room,
 )
 from membudget_contract.plan import Message
+from membudget_contract.policy import Priority
 
 MIB = 1 << 20
 DEADLINE_SECONDS = 10.0
@@ -120,6 +126,10 @@ class FakeEngine:
         """Report that many components."""
         self._command("components", count)
 
+    def set_collections(self, count: int) -> None:
+        """Report that many collections, the first ones larger."""
+        self._command("collections", count)
+
     def connections(self) -> int:
         """How many were opened since it started."""
         return cast("int", self._command("connections", None))
@@ -152,6 +162,7 @@ class _Engine:
         self.connections = 0
         self.critical = 0
         self.component_count = 1
+        self.collection_count = 0
         self._lock = threading.Lock()
         self._managed: list[mmap.mmap] = []
         self._unmanaged: list[mmap.mmap] = []
@@ -169,6 +180,8 @@ class _Engine:
             self.critical = argument
         elif name == "components":
             self.component_count = argument
+        elif name == "collections":
+            self.collection_count = argument
         return {"log": self.log, "connections": self.connections}.get(name, "done")
 
     def answer(self, path: str, body: bytes) -> Message:
@@ -181,6 +194,10 @@ class _Engine:
             if path == BUDGETS_PATH:
                 self.plan_hash = msgspec.json.decode(body, type=Budgets).plan_hash
                 return self._freed(0)
+            if path == RELOAD_PATH:
+                return Reloaded(observers=(), changed=False, problem=None)
+            if path == PERSIST_PATH:
+                return Persisted(entries=len(self._managed), written_bytes=0, problem=None)
             request = msgspec.json.decode(body, type=FreeRequest)
             claims = self.modes.get(path) == "claims"
             return self._claimed(request.target_bytes) if claims else self._freed(request.target_bytes)
@@ -225,7 +242,16 @@ class _Engine:
             plan_hash=self.plan_hash,
             refused=0,
             components=tuple(parts),
-            collections=(),
+            collections=tuple(
+                CollectionReport(
+                    name=f"collection{number}",
+                    component="semanticCache",
+                    priority=Priority.MEDIUM,
+                    owned_bytes=(self.collection_count - number) * MIB,
+                    entries=1,
+                )
+                for number in range(self.collection_count)
+            ),
             gc=GcReport(collections=0, collected=0),
         )
 

@@ -53,6 +53,7 @@ class HandDriven:
                 ended=ended,
                 mode=lambda: self.keeper.effective.mode,
                 seconds=action_seconds,
+                clock=lambda: self.now,
             ),
             clock=lambda: self.now,
         )
@@ -79,7 +80,8 @@ class HandDriven:
 
         def settled() -> bool:
             self.tick(0.0)
-            return not self.unended() and self.loop.tally.actions.total() == len(self.records())
+            ended = sum(n for (_, status), n in self.loop.tally.actions.items() if status is not ActionStatus.HARMFUL)
+            return not self.unended() and ended == len(self.records())
 
         eventually(settled, "the actions end", seconds)
         return self.records()

@@ -1,7 +1,10 @@
 """Recorded kernel files, and a builder that turns one literal into a tree of them.
 
-A tree is a nested dict: a text is a file, a dict is a directory. The texts were recorded on Linux 6.18 (v1) and follow
-Documentation/admin-guide/cgroup-v2.rst (v2); figures were rounded so that sums can be checked by eye.
+A tree is a nested dict: a text is a file, a dict is a directory. The texts here were recorded on Linux 6.18 (v1) and
+follow Documentation/admin-guide/cgroup-v2.rst (v2); figures were rounded so that sums can be checked by eye.
+
+Whole hosts as they were stand under `recorded/`: the /proc/<pid>/cgroup of a process that holds 20 MiB in a container
+of 300 MiB in a pod of 200 MiB, and the files that the sidecar reads of both and of the root.
 """
 
 from collections.abc import Mapping
@@ -11,6 +14,7 @@ from membudget_sidecar.process import Process
 
 MB = 1 << 20
 PID = 42
+RECORDED = Path(__file__).with_name("recorded")
 START_TICKS = 109273
 
 Tree = Mapping[str, "str | Tree"]
@@ -105,6 +109,20 @@ def build(directory: Path, tree: Tree) -> Path:
         else:
             build(directory / name, content)
     return directory
+
+
+def recorded_tree(directory: Path) -> Tree:
+    """A folder as a tree."""
+    return {
+        entry.name: recorded_tree(entry) if entry.is_dir() else entry.read_text(encoding="utf-8")
+        for entry in sorted(directory.iterdir())
+    }
+
+
+def recorded_host(directory: Path, name: str) -> tuple[Process, Path]:
+    """A whole host from `recorded/`, rebuilt under the directory; what `host` returns."""
+    membership = (RECORDED / name / "membership").read_text(encoding="utf-8")
+    return host(directory, membership=membership, cgroups=recorded_tree(RECORDED / name / "cgroup"))
 
 
 def host(directory: Path, *, membership: str, cgroups: Tree, own_view: Tree | None = None) -> tuple[Process, Path]:

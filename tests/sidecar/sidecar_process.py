@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from sidecar.fake_engine import eventually
 
 
 class Started:
-    """One sidecar process in a folder, with its output."""
+    """One sidecar process in a folder, with its output; `launch` is called as Popen is."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, launch: Callable[..., subprocess.Popen[Any]] = subprocess.Popen
+    ) -> None:
         self.folder = folder
         self.policy = folder / "policy.yaml"
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -25,7 +28,7 @@ class Started:
         argv = ["--run", str(folder), "--state", str(folder / "state"), "--port", str(self.port), *arguments]
         self._log = folder / f"sidecar-{self.port}.log"
         with self._log.open("w") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "membudget_sidecar", *argv], stderr=log)
+            self.process = launch([sys.executable, "-m", "membudget_sidecar", *argv], stderr=log)
 
     def log(self) -> str:
         """All it wrote so far."""

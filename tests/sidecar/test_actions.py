@@ -1,10 +1,15 @@
-"""Actions are carried out one at a time and in order, verified by the kernel, and never for ever (R-S04, fault 43)."""
+"""Actions are carried out one at a time and in order, and never for ever (R-S04, R-S05, fault 43).
+
+What proves that an action freed anything: `test_evidence`.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,17 +17,33 @@ import msgspec
 import pytest
 
 from membudget_contract.compile import compile_policy
-from membudget_contract.control_api import BUDGETS_PATH, FREE_PATH, Freed, FreeRequest
+from membudget_contract.control_api import (
+    BUDGETS_PATH,
+    FREE_PATH,
+    PERSIST_PATH,
+    RELOAD_PATH,
+    Freed,
+    FreeRequest,
+    Means,
+)
 from membudget_contract.plan import plan_hash
 from membudget_contract.policy import Mode
 from membudget_contract.resolve import resolve
-from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus
-from membudget_sidecar import actions
-from membudget_sidecar.actions import KEPT_ERROR_CHARACTERS, WAITING, ActionRunner, Order
+from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus, Level
+from membudget_sidecar import actions, execution
+from membudget_sidecar.actions import WAITING, ActionRunner
+from membudget_sidecar.api import local_api
+from membudget_sidecar.control_client import ACTION_SECONDS
 from membudget_sidecar.engine_link import EngineLink
 from membudget_sidecar.errors import QueueFull
+from membudget_sidecar.execution import KEPT_ERROR_CHARACTERS, Order
+from membudget_sidecar.ladder_state import Decision, Observation
+from membudget_sidecar.local_status import Served
 from membudget_sidecar.settings import SidecarSettings
+from membudget_sidecar.upkeep import UPKEEP
+from sidecar.exchanged import request
 from sidecar.fake_engine import FakeEngine, eventually
+from sidecar.hand_driven import HandDriven, policy_text
 
 MIB = 1 << 20
 ENVIRONMENT = {"MEMBUDGET_SIGNAL": "ResidentSetSize", "MEMBUDGET_TOTAL": "100Mi"}
@@ -120,6 +141,7 @@ def test_an_engine_that_hangs_is_given_up_and_the_next_action_runs(
     (record,) = running.done(evict(10 * MIB))
     assert (ActionStatus.FAILED, None) == (record.status, record.freed_bytes)
     assert "timed out" in (record.error or "")
+    assert record.signal_before_bytes == pytest.approx(engine.resident(), abs=2 * MIB)
     assert time.monotonic() - started < SECONDS + 1
     engine.set_mode(FREE_PATH, "works")
     assert ActionStatus.EFFECTIVE == running.done(evict(10 * MIB))[0].status
@@ -177,22 +199,132 @@ def test_without_an_engine_an_action_fails_and_says_so(tmp_path: Path) -> None:
 def test_every_kind_reaches_the_engine_under_its_own_name(running: Running, engine: FakeEngine) -> None:
     """R-S05, known bug 4: no kind is without an executor."""
     running.done(*(Order(kind, PLAN, 0, 0, "a test") for kind in ActionKind))
-    assert [kind.value for kind in ActionKind if kind is not ActionKind.RESIZE] == [
-        request["means"] for request in engine.requests(FREE_PATH)
-    ]
+    assert [means.value for means in Means] == [request["means"] for request in engine.requests(FREE_PATH)]
+    paths = (BUDGETS_PATH, RELOAD_PATH, PERSIST_PATH)
+    assert {kind.value for kind in ActionKind} - {means.value for means in Means} == {"Resize", "Reload", "Persist"}
+    assert [1, 1, 1] == [len(engine.requests(path)) for path in paths]
     assert [plan_hash(PLAN)] == [request["planHash"] for request in engine.requests(BUDGETS_PATH)]
 
 
 def test_in_observe_mode_only_budgets_are_told(running: Running, engine: FakeEngine) -> None:
-    """R-P12: the others are recorded as Observed; budgets say that they are not live."""
+    """R-P12: the others are recorded as Observed; budgets say that they are not live. A reload frees nothing."""
     running.mode = Mode.OBSERVE
     records = running.done(*(Order(kind, OBSERVED, MIB, 0, "a test") for kind in ActionKind))
     observed = {record.kind for record in records if record.status is ActionStatus.OBSERVED}
-    assert set(ActionKind) - {ActionKind.RESIZE} == observed
+    assert set(ActionKind) - {ActionKind.RESIZE, *UPKEEP} == observed
     assert ([], [False]) == (
         engine.requests(FREE_PATH),
         [request["live"] for request in engine.requests(BUDGETS_PATH)],
     )
+
+
+def test_an_action_queued_under_enforce_is_not_carried_out_in_observe(running: Running, engine: FakeEngine) -> None:
+    """R-P12: what counts is the mode when its turn comes; the plan it was queued with enforces still."""
+    engine.hold_managed(20 * MIB)
+    engine.set_mode(FREE_PATH, "hangs")
+    running.runner.submit(evict(MIB))
+    eventually(lambda: len(engine.requests(FREE_PATH)) == 1, "the first is in work")
+    running.runner.submit(evict(10 * MIB))
+    running.mode = Mode.OBSERVE
+    eventually(lambda: len(running.ended) == 2, "both end")
+    assert [ActionStatus.FAILED, ActionStatus.OBSERVED] == [record.status for _, record in running.ended]
+    assert [MIB] == [request["targetBytes"] for request in engine.requests(FREE_PATH)]
+
+
+def test_budgets_go_first_then_the_ladder_then_people(tmp_path: Path, engine: FakeEngine) -> None:
+    """R-S04: whatever the order in which they were asked for; of the same rank the older first."""
+    running = Running(tmp_path)
+    running.link.find()
+    decision = Decision(ActionKind.EVICT, Level.EMERGENCY, MIB, 0, "the ladder")
+    by_hand = [running.runner.submit(evict(MIB)).id for _ in range(2)]
+    ladder = running.runner.submit(Order(ActionKind.EVICT, PLAN, MIB, 0, "the ladder", decision)).id
+    resize = running.runner.submit(Order(ActionKind.RESIZE, PLAN, 0, 0, "another plan")).id
+    running.runner.start()
+    eventually(lambda: len(running.ended) == 4, "all end")
+    running.runner.stop()
+    assert engine.pid
+    assert [resize, ladder, *by_hand] == [record.id for _, record in running.ended]
+
+
+def test_critical_data_is_never_asked_for(running: Running, engine: FakeEngine) -> None:
+    """Guarantee 2: whatever the kind, up to High and no further."""
+    running.done(*(Order(kind, PLAN, MIB, 0, "a test") for kind in ActionKind))
+    assert {"High"} == {request["upTo"] for request in engine.requests(FREE_PATH)}
+
+
+def test_a_record_keeps_the_look_that_caused_it(running: Running, engine: FakeEngine) -> None:
+    """R-S04: signal and where it was read, limit, unmanaged bytes, forecast, rung; the look's time as people's."""
+    engine.hold_managed(20 * MIB)
+    seen = Observation(
+        now=time.monotonic() - 3,
+        signal_bytes=99 * MIB,
+        unmanaged_bytes=12 * MIB,
+        limit_bytes=150 * MIB,
+        seconds_to_limit=7.5,
+        signal_source="memory.stat anon",
+    )
+    decision = Decision(ActionKind.EVICT, Level.EMERGENCY, 10 * MIB, 0, "over", observation=seen)
+    (record,) = running.done(Order(ActionKind.EVICT, PLAN, 10 * MIB, 0, "over", decision))
+    assert (99 * MIB, "memory.stat anon", 150 * MIB, 12 * MIB, 7.5, Level.EMERGENCY, plan_hash(PLAN)) == (
+        record.seen_signal_bytes,
+        record.seen_signal_source,
+        record.seen_limit_bytes,
+        record.seen_unmanaged_bytes,
+        record.seen_seconds_to_limit,
+        record.level,
+        record.plan_hash,
+    )
+    assert record.seen_at == pytest.approx(record.queued_at - 3, abs=0.5)
+    assert record.duration_seconds == pytest.approx((record.finished_at or 0) - (record.started_at or 0), abs=0.1)
+
+
+def test_an_action_that_nothing_was_seen_for_says_so(running: Running) -> None:
+    """R-S04: by hand there was no look, and none is made up."""
+    (record,) = running.done(evict(MIB))
+    assert (None, None, None, None) == (record.seen_at, record.seen_signal_bytes, record.seen_limit_bytes, record.level)
+
+
+def test_a_frozen_engine_holds_an_action_ten_seconds_and_the_next_tier_runs_after_the_thaw(
+    tmp_path: Path, engine: FakeEngine, publish: Callable[[str], None]
+) -> None:
+    """Fault 43: SIGSTOP, and the time of production: Failed after 10 s, 64 by hand wait and no more, then Spill."""
+    sidecar = HandDriven(tmp_path, action_seconds=ACTION_SECONDS)
+    sidecar.write_policy(policy_text(thresholds={"collect": {"percent": 100}}))
+    sidecar.tick()
+    sidecar.settle()
+    engine.fill_to(88 * MIB)
+    by_hand = Order(ActionKind.TRIM, sidecar.keeper.effective, 0, 0, "by hand")
+    with engine.frozen():
+        sidecar.tick(10)
+        (running,) = sidecar.unended()
+        for _ in range(WAITING):
+            sidecar.loop.actions.submit(by_hand)
+        with pytest.raises(QueueFull, match="64 actions wait already"):
+            sidecar.loop.actions.submit(by_hand)
+        eventually(lambda: ended(sidecar, running.id).status is ActionStatus.FAILED, "it is given up", 15)
+    failed = ended(sidecar, running.id)
+    sidecar.settle(30)
+    sidecar.close()
+    assert (ActionKind.CLEANUP, None, True) == (failed.kind, failed.freed_bytes, "timed out" in (failed.error or ""))
+    assert "Spill" in {request["means"] for request in engine.requests(FREE_PATH)}
+    publish(f"an action of a frozen engine was given up after {failed.duration_seconds:.1f} s (goal: 10 s)")
+
+
+def ended(sidecar: HandDriven, number: int) -> ActionRecord:
+    """The record as it is now."""
+    record = sidecar.loop.actions.record(number)
+    assert record is not None
+    return record
+
+
+@pytest.mark.parametrize("kind", ["Evict", "Spill", "Cleanup"])
+@pytest.mark.parametrize("target", [{}, {"targetBytes": 0}], ids=["missing", "zero"])
+def test_by_hand_what_frees_must_say_how_many_bytes(sidecar: HandDriven, kind: str, target: dict[str, int]) -> None:
+    """R-S05, decision 0006: asked for nothing in particular, nothing could be verified."""
+    local = local_api(Served(sidecar.loop, None, sidecar.settings), own_uid=os.getuid())
+    answered = request(local, "POST", "/v1/actions", json.dumps({"kind": kind, **target}).encode())
+    assert (400, []) == (answered.status, sidecar.records())
+    assert f"say how many bytes {kind} is to free" in answered.json["detail"]
 
 
 def test_the_queue_is_bounded(tmp_path: Path) -> None:
@@ -225,7 +357,7 @@ def test_a_defect_in_one_action_does_not_end_the_thread(
         raise ZeroDivisionError("x" * 1000)
 
     with monkeypatch.context() as patch:
-        patch.setattr(actions, "judge", broken)
+        patch.setattr(execution, "judge", broken)
         (record,) = running.done(evict(MIB))
     assert (ActionStatus.FAILED, KEPT_ERROR_CHARACTERS) == (record.status, len(record.error or ""))
     assert ActionStatus.EFFECTIVE == running.done(evict(5 * MIB))[0].status

@@ -1,89 +1,24 @@
-"""The ladder decides what to do about a signal: scenario tables first, properties on random histories after them."""
+"""The ladder decides what to do about a signal, in scenarios.
 
-# asserts read expected == actual
+Distances to the limit: `test_ladder_distances`; swings: `test_ladder_stability`; any history: `test_ladder_properties`.
+"""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, field
-
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from membudget_contract.compile import compile_policy
-from membudget_contract.plan import EffectivePlan, Rung
 from membudget_contract.policy import Mode, Signal
 from membudget_contract.policy_thresholds import RungAction
 from membudget_contract.quantities import MIB
-from membudget_contract.resolve import resolve
 from membudget_contract.sidecar_api import ActionKind, ActionStatus, Level
-from membudget_sidecar.ladder import (
-    Decision,
-    LadderState,
-    Observation,
-    finished,
-    initial_state,
-    plan_changed,
-    step,
-)
+from membudget_sidecar.back_off import FIRST_SECONDS, LONGEST_SECONDS
+from membudget_sidecar.ladder import finished, initial_state
+from membudget_sidecar.ladder_state import Decision, LadderState
+from sidecar.driven_ladder import CLEANUP, EVICT, PLAN, POINT, SPILL, WITHOUT_COLLECT, Ladder, with_rung
 
-POINT = MIB
-"""One percent of PLAN's total, so that the figures of the tests read as percents."""
-
-PLAN = resolve(compile_policy(None), environment={"MEMBUDGET_TOTAL": "100Mi"}, limit=None)
 HALVED = msgspec.structs.replace(PLAN, total_bytes=50 * POINT)
 DOUBLED = msgspec.structs.replace(PLAN, total_bytes=200 * POINT)
-
-
-def with_rung(name: str, **changes: object) -> EffectivePlan:
-    """PLAN with some fields of one rung changed."""
-    rung = msgspec.structs.replace(getattr(PLAN.thresholds, name), **changes)
-    return msgspec.structs.replace(PLAN, thresholds=msgspec.structs.replace(PLAN.thresholds, **{name: rung}))
-
-
-def rung_of(plan: EffectivePlan, level: Level) -> Rung:
-    """The rule of a level."""
-    thresholds = plan.thresholds
-    return {Level.SOFT: thresholds.soft, Level.HARD: thresholds.hard, Level.EMERGENCY: thresholds.emergency}[level]
-
-
-@dataclass
-class Ladder:
-    """A ladder with a clock of its own; without garbage to collect unless a test asks for it."""
-
-    plan: EffectivePlan = PLAN
-    state: LadderState = field(default_factory=lambda: LadderState(collect_armed=False, unmanaged_low_bytes=0))
-    now: float = 1000.0
-
-    def see(self, points: float | None, *, after: float = 0.125, unmanaged: int | None = None) -> tuple[Decision, ...]:
-        """What is decided when the signal is at `points` percent of PLAN's total."""
-        self.now += after
-        signal = None if points is None else int(points * POINT)
-        look = Observation(self.now, signal, None if unmanaged is None else unmanaged * POINT)
-        self.state, decisions = step(self.state, look, self.plan)
-        return decisions
-
-    def end(self, status: ActionStatus, *, exhausted: bool = False, after: float = 0.125) -> None:
-        """The action in flight ends."""
-        self.now += after
-        assert self.state.in_flight is not None
-        self.state = finished(self.state, self.state.in_flight, status, exhausted, self.now)
-
-    def follow(self, plan: EffectivePlan) -> None:
-        """A new plan arrives."""
-        self.state = plan_changed(self.state, self.plan, plan, self.now)
-        self.plan = plan
-
-    def acts(self, points: float, *, after: float = 0.125) -> list[tuple[ActionKind, Level]]:
-        """Kind and rung of what is decided at `points`."""
-        return [(decision.kind, decision.level) for decision in self.see(points, after=after)]
-
-
-CLEANUP = (ActionKind.CLEANUP, Level.SOFT)
-SPILL = (ActionKind.SPILL, Level.HARD)
-EVICT = (ActionKind.EVICT, Level.EMERGENCY)
 
 
 @pytest.mark.parametrize(
@@ -444,164 +379,146 @@ def test_a_collect_that_frees_nothing_does_not_escalate() -> None:
     assert ladder.acts(81) == [CLEANUP]
 
 
-def test_ten_minutes_between_79_and_81_percent_act_once_per_cool_down() -> None:
-    """R-S03, fault 44: 100 ms samples, every action effective and of no lasting help."""
-    ladder, times = Ladder(state=initial_state()), list[float]()
-    for tick in range(6000):
-        for decision in ladder.see(79 if tick % 20 < 10 else 81, after=0.1):
-            times += [ladder.now] if decision.kind is ActionKind.CLEANUP else []
-            ladder.end(ActionStatus.EFFECTIVE, after=0)
-    assert ladder.state.transitions == 1
-    assert 55 <= len(times) <= 60
-    assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 10
+def test_rungs_with_one_and_the_same_action_do_not_repeat_it_at_once() -> None:
+    """R-S06: to evict thrice in a row changes as little as once."""
+    plan = with_rung("soft", with_rung("hard", action=RungAction.EVICT), action=RungAction.EVICT)
+    ladder = Ladder(plan=plan)
+    assert ladder.acts(85) == [(ActionKind.EVICT, Level.SOFT)]
+    ladder.end(ActionStatus.INEFFECTIVE)
+    assert ladder.acts(85, after=9.875) == []
+    assert ladder.acts(85, after=0.125) == [(ActionKind.EVICT, Level.SOFT)]
 
 
-# --- properties on random histories -------------------------------------------------------------------------------
+def test_an_escalation_passes_a_rung_that_just_freed_too_little() -> None:
+    """R-S06: Spill was in vain three seconds ago; after a Cleanup in vain it is Evict's turn again."""
+    ladder = Ladder()
+    assert ladder.acts(94) == [SPILL]
+    ladder.end(ActionStatus.INEFFECTIVE)
+    assert ladder.acts(94) == [EVICT]
+    ladder.end(ActionStatus.EFFECTIVE)
+    assert ladder.acts(85) == [CLEANUP]
+    ladder.end(ActionStatus.INEFFECTIVE)
+    assert ladder.acts(85) == [EVICT]
 
 
-@dataclass(frozen=True)
-class Moment:
-    """A look at the signal, and how an action ends that may be in flight before it."""
-
-    eighths: int
-    permille: int | None
-    unmanaged: int | None
-    ending: ActionStatus | None
-    exhausted: bool
+# --- only Critical data left --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Event:
-    """What one step made of a moment; `ended` is the action that ended just before."""
-
-    now: float
-    known: bool
-    ended: tuple[Decision, ActionStatus, bool] | None
-    before: LadderState
-    after: LadderState
-    decisions: tuple[Decision, ...]
-
-
-ENDINGS = [status for status in ActionStatus if status not in {ActionStatus.QUEUED, ActionStatus.RUNNING}]
-SIGNALS = st.none() | st.integers(0, 1200) | st.sampled_from([749, 750, 751, 799, 800, 879, 929, 930, 940, 979, 980])
-MOMENTS = st.builds(
-    Moment,
-    st.integers(1, 100),
-    SIGNALS,
-    st.none() | st.integers(0, 100),
-    st.none() | st.sampled_from(ENDINGS),
-    st.booleans(),
-)
-HISTORIES = st.lists(MOMENTS, max_size=60)
+def test_with_only_critical_data_left_every_rung_is_tried_once_and_then_once_a_minute() -> None:
+    """R-S06, fault 46: ten minutes at 99 percent, the engine reports nothing evictable: no loop, and not deaf."""
+    ladder, acted = Ladder(), list[tuple[ActionKind, Level]]()
+    for _ in range(4800):
+        acted += ladder.acts(99, evictable=0)
+        if ladder.state.in_flight:
+            ladder.end(ActionStatus.INEFFECTIVE, exhausted=True, after=0)
+    assert ladder.state.only_critical_left
+    assert acted == [EVICT] * 10
 
 
-def lived(history: list[Moment], plan: EffectivePlan = PLAN) -> list[Event]:
-    """The history as the ladder went through it, on a clock of exact eighths of a second."""
-    events = list[Event]()
-    state, now = initial_state(), 1000.0
-    for moment in history:
-        ended = None
-        now += moment.eighths / 8
-        if state.in_flight is not None and moment.ending is not None:
-            ended = (state.in_flight, moment.ending, moment.exhausted)
-            state = finished(state, *ended, now)
-        before = state
-        signal = None if moment.permille is None else moment.permille * plan.total_bytes // 1000
-        unmanaged = None if moment.unmanaged is None else moment.unmanaged * POINT
-        state, decisions = step(state, Observation(now, signal, unmanaged), plan)
-        events.append(Event(now, signal is not None, ended, before, state, decisions))
-    return events
+def test_only_critical_left_ends_when_something_is_evictable_again() -> None:
+    """R-S06: what the engine reports counts, and ten seconds after the last try there is the next."""
+    ladder = Ladder()
+    ladder.see(99, evictable=0)
+    ladder.end(ActionStatus.INEFFECTIVE, exhausted=True)
+    assert ladder.acts(99, after=11, evictable=0) == []
+    assert ladder.acts(99, evictable=5) == [EVICT]
+    assert not ladder.state.only_critical_left
 
 
-@given(HISTORIES)
-def test_no_history_acts_on_an_unknown_signal(history: list[Moment]) -> None:
-    """R-S03: None decides nothing and changes nothing, whatever came before."""
-    for event in lived(history):
-        assert event.known or (event.decisions, event.after) == ((), event.before)
+def test_an_exhausted_eviction_alone_says_that_only_critical_is_left() -> None:
+    """R-S06: also where no report is fresh; an exhausted Cleanup says nothing of the kind, and Normal ends it."""
+    ladder = Ladder()
+    ladder.see(85)
+    ladder.end(ActionStatus.INEFFECTIVE, exhausted=True)
+    assert not ladder.state.only_critical_left
+    ladder.see(99)
+    ladder.end(ActionStatus.INEFFECTIVE, exhausted=True)
+    assert ladder.state.only_critical_left
+    ladder.see(70)
+    assert not ladder.state.only_critical_left
 
 
-@given(HISTORIES)
-def test_no_history_has_two_actions_at_once(history: list[Moment]) -> None:
-    """R-S03: between two decisions the first one ends."""
-    running: Decision | None = None
-    for event in lived(history):
-        running = None if event.ended else running
-        assert len(event.decisions) <= (running is None)
-        running = event.decisions[0] if event.decisions else running
-        assert event.after.in_flight == running
+def test_garbage_is_collected_while_nothing_else_is_left() -> None:
+    """R-P06: what the pause of the rungs holds back is not garbage."""
+    ladder = Ladder(state=initial_state())
+    ladder.see(99)
+    ladder.end(ActionStatus.INEFFECTIVE, exhausted=True)
+    assert ladder.acts(99) == [(ActionKind.COLLECT, Level.EMERGENCY)]
 
 
-@given(HISTORIES)
-def test_no_history_acts_within_a_cool_down(history: list[Moment]) -> None:
-    """R-S03: an action that is no escalation keeps the pause of its rung and of its last result."""
-    least = {ActionStatus.UNVERIFIED: 1, ActionStatus.OBSERVED: 10}
-    ready: dict[Level, float] = {}
-    for event in lived(history):
-        if event.ended and event.ended[0].kind is not ActionKind.COLLECT:
-            decision, status, _ = event.ended
-            pause = max(rung_of(PLAN, decision.level).cooldown_seconds, least.get(status, 0))
-            ready[decision.level] = event.now + pause
-        for decision in event.decisions:
-            free_to_act = decision.kind is ActionKind.COLLECT or event.before.escalated_to is not None
-            assert free_to_act or event.now >= ready.get(decision.level, 0)
+# --- harm ---------------------------------------------------------------------------------------------------------
 
 
-@given(HISTORIES)
-def test_no_history_collects_garbage_within_its_cool_down(history: list[Moment]) -> None:
-    """R-P06: sixty seconds between two collects, whatever crosses or grows."""
-    ready = 0.0
-    for event in lived(history):
-        if event.ended and event.ended[0].kind is ActionKind.COLLECT:
-            ready = event.now + 60
-        assert event.now >= ready or ActionKind.COLLECT not in {decision.kind for decision in event.decisions}
+def harm(ladder: Ladder, points: float, *, limit: int | None = None) -> None:
+    """An action decided at `points` ends effective, and shows harm twelve seconds later, at 70 percent."""
+    (decision,) = ladder.see(points, limit=limit)
+    ladder.end(ActionStatus.EFFECTIVE)
+    ladder.see(70, after=12)
+    ladder.state = finished(ladder.state, decision, ActionStatus.HARMFUL, exhausted=False, now=ladder.now)
 
 
-@given(HISTORIES)
-def test_no_history_acts_while_nothing_is_left(history: list[Moment]) -> None:
-    """R-S06: ten seconds of silence after the top rung freed too little or ran out."""
-    silent_until = 0.0
-    for event in lived(history):
-        if event.ended and event.ended[0].kind is not ActionKind.COLLECT and event.ended[0].level is Level.EMERGENCY:
-            _, status, exhausted = event.ended
-            if exhausted or status in {ActionStatus.INEFFECTIVE, ActionStatus.FAILED}:
-                silent_until = event.now + 10
-        assert event.now >= silent_until or event.decisions == ()
+def test_a_kind_that_did_harm_rests_a_minute_and_the_next_rung_waits_for_its_own_entry() -> None:
+    """R-S06: no Cleanup at 85 percent, and no Spill in its place; at 94 percent it spills."""
+    ladder = Ladder(plan=WITHOUT_COLLECT)
+    harm(ladder, 85)
+    assert ladder.acts(85, after=1) == []
+    assert ladder.acts(92, after=FIRST_SECONDS - 2) == []
+    assert ladder.acts(94) == [SPILL]
+    ladder.end(ActionStatus.EFFECTIVE)
+    ladder.see(70)
+    assert ladder.acts(85, after=1) == [CLEANUP]
 
 
-@given(HISTORIES)
-def test_every_action_asks_for_at_least_its_share_at_or_above_the_level(history: list[Moment]) -> None:
-    """R-P06: freePercent is a least amount, and the acting rung never lies below the level."""
-    for event in lived(history):
-        for decision in event.decisions:
-            assert decision.level.rank >= event.after.level.rank
-            if decision.kind is not ActionKind.COLLECT:
-                assert decision.bytes_to_free >= PLAN.percent_bytes(rung_of(PLAN, decision.level).free_percent)
+def test_an_escalation_does_not_reach_for_a_kind_that_is_backed_off() -> None:
+    """R-S06: Spill did harm; a Cleanup that freed too little is tried again after its cool-down instead."""
+    ladder = Ladder(plan=WITHOUT_COLLECT)
+    harm(ladder, 94)
+    assert ladder.acts(85, after=1) == [CLEANUP]
+    ladder.end(ActionStatus.INEFFECTIVE)
+    assert ladder.acts(85) == []
+    assert ladder.acts(85, after=10) == [CLEANUP]
 
 
-@given(HISTORIES, st.integers(0, 1200), st.integers(0, 1200))
-def test_a_higher_signal_never_gives_a_lower_level(history: list[Moment], one: int, other: int) -> None:
-    """R-S03: of the same state, the level follows the signal."""
-    state = lived(history)[-1].after if history else initial_state()
-    low, high = (
-        step(state, Observation(9000.0, permille * PLAN.total_bytes // 1000, None), PLAN)[0].level.rank
-        for permille in sorted((one, other))
-    )
-    assert low <= high
+def test_the_pause_doubles_with_harm_up_to_ten_minutes() -> None:
+    """R-S06: 60, 120, 240, 480, 600, 600 seconds, though each action counted as effective first."""
+    ladder, pauses = Ladder(plan=WITHOUT_COLLECT), list[float]()
+    for _ in range(6):
+        harm(ladder, 85)
+        back_off = ladder.state.back_offs[ActionKind.CLEANUP]
+        pauses.append(back_off.until - ladder.now)
+        assert ladder.acts(85, after=back_off.until - ladder.now - 0.25) == []
+        ladder.see(70)
+        ladder.now += 10
+    assert pauses == [60, 120, 240, 480, LONGEST_SECONDS, LONGEST_SECONDS]
 
 
-@given(st.sampled_from([(750, 800), (880, 930), (940, 980)]), st.data())
-def test_a_signal_inside_a_hysteresis_band_makes_at_most_one_transition(
-    band: tuple[int, int], data: st.DataObject
-) -> None:
-    """R-S03: from release up to and including entry, after the first sample of the band."""
-    inside = st.lists(st.integers(*band), min_size=1, max_size=50)
-    events = lived(
-        [Moment(1, permille, None, ActionStatus.EFFECTIVE, exhausted=False) for permille in data.draw(inside)]
-    )
-    assert events[-1].after.transitions - events[0].after.transitions <= 1
+def test_an_effective_action_without_harm_halves_the_pause_again() -> None:
+    """R-S06: 60, 120, 240; after one without harm 240 again and not 480; after two more 120."""
+    ladder, pauses = Ladder(plan=WITHOUT_COLLECT), list[float]()
+    for harmless in (0, 0, 0, 1, 2):
+        for _ in range(harmless):
+            assert ladder.acts(85, after=700) == [CLEANUP]
+            ladder.end(ActionStatus.EFFECTIVE)
+            ladder.see(70)
+        ladder.now += 700
+        harm(ladder, 85)
+        pauses.append(ladder.state.back_offs[ActionKind.CLEANUP].until - ladder.now)
+    assert pauses == [60, 120, 240, 240, 120]
 
 
-@given(HISTORIES)
-def test_the_same_history_gives_the_same_decisions(history: list[Moment]) -> None:
-    """R-S03: pure: a recorded history can be replayed."""
-    assert lived(history) == lived(history)
+def test_an_emergency_never_backs_off() -> None:
+    """R-S06: an eviction that slows requests down is better than an OOM kill; below the entry it rests all the same."""
+    ladder = Ladder(plan=with_rung("soft", WITHOUT_COLLECT, action=RungAction.EVICT))
+    harm(ladder, 99)
+    assert ladder.acts(85) == []
+    assert ladder.acts(99) == [EVICT]
+
+
+def test_harm_of_an_action_does_not_end_the_one_in_flight() -> None:
+    """R-S06: the verdict comes late, and is about another action."""
+    ladder = Ladder(plan=WITHOUT_COLLECT)
+    (first,) = ladder.see(85)
+    ladder.end(ActionStatus.EFFECTIVE)
+    (second,) = ladder.see(94)
+    ladder.state = finished(ladder.state, first, ActionStatus.HARMFUL, exhausted=False, now=ladder.now)
+    assert ladder.state.in_flight == second

@@ -1,5 +1,4 @@
-import subprocess
-import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,35 +12,18 @@ from membudget_sidecar.reading import Absent
 from membudget_sidecar.sample import Sample, take_sample
 from memory_cgroup import memory_cgroup
 from resident_sampler import ResidentSampler
+from sidecar.fake_engine import eventually
+from sidecar.memory_holder import MemoryHolder, cold_file
 
 MB = 1 << 20
-FILE_MB = 60
+ROOT = Path("/sys/fs/cgroup")
+UNRECLAIMABLE = {
+    "v1": (("total_rss", "total_shmem"), ()),
+    "v2": (("anon", "shmem", "kernel", "sock"), ("slab_reclaimable",)),
+}
+"""Names of memory.stat that are added, and that are taken off; v1 has kernel memory in a file of its own."""
+NO_PRESSURE = Absent("cgroup v1 has no pressure of a single cgroup")
 pytestmark = pytest.mark.cgroup
-
-# Each line read is a step: anonymous memory first, then every page of a mapped file.
-_ENGINE = """
-import mmap, sys
-print("started", flush=True)
-sys.stdin.readline()
-anonymous = b"x" * (50 << 20)
-print("allocated", flush=True)
-sys.stdin.readline()
-with open(sys.argv[1], "rb") as file:
-    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-for start in range(0, len(mapped), 4096):
-    mapped[start]
-print("mapped", flush=True)
-sys.stdin.readline()
-"""
-
-_COLD_FILE = """
-import os, sys
-with open(sys.argv[1], "wb") as file:
-    file.write(os.urandom(1 << 20) * int(sys.argv[2]))
-    file.flush()
-    os.fsync(file.fileno())
-    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-"""
 
 
 @dataclass(frozen=True)
@@ -54,22 +36,20 @@ class Figures:
     resident: int
     anonymous: int
     file: int
-
-
-def step(engine: subprocess.Popen[str], word: str) -> None:
-    """Lets the engine go on, and waits until it has."""
-    assert engine.stdin is not None
-    assert engine.stdout is not None
-    if word != "started":
-        engine.stdin.write("\n")
-        engine.stdin.flush()
-    assert engine.stdout.readline().strip() == word
+    shmem: int
 
 
 def sample_of(pid: int) -> Sample:
     """A sample as the sidecar takes it."""
     process = Process(Path("/proc"), pid)
-    return take_sample(0.0, Signal.UNRECLAIMABLE, process, find_memory_cgroup(process, Path("/sys/fs/cgroup")))
+    return take_sample(0.0, Signal.UNRECLAIMABLE, process, find_memory_cgroup(process, ROOT))
+
+
+def cgroup_of(pid: int) -> CgroupReading:
+    """What that sample has from the cgroup."""
+    reading = sample_of(pid).cgroup
+    assert isinstance(reading, CgroupReading)
+    return reading
 
 
 def known(sample: Sample) -> Figures:
@@ -82,33 +62,34 @@ def known(sample: Sample) -> Figures:
         sample.process.resident,
         sample.process.anonymous,
         sample.process.file,
+        sample.process.shmem,
     ]
     assert [figure for figure in figures if isinstance(figure, Absent)] == []
     return Figures(*(figure for figure in figures if isinstance(figure, int)))
 
 
-def test_the_kernel_charges_anonymous_and_mapped_bytes_where_the_readings_say(tmp_path: Path) -> None:
-    """R-S01: unreclaimable counts what is anonymous and not the file, usage counts both, within 2 %."""
-    index = tmp_path / "index"
-    # Written by another process and dropped: page cache is charged to whoever touches it first.
-    subprocess.run([sys.executable, "-c", _COLD_FILE, str(index), str(FILE_MB)], check=True)
-    with memory_cgroup(200 * MB) as cgroup:
-        argv = [sys.executable, "-c", _ENGINE, str(index)]
-        engine = cgroup.run(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        step(engine, "started")
+def test_each_kind_of_memory_is_charged_where_the_readings_say(tmp_path: Path) -> None:
+    """R-S01: a mapped file of 4 times the anonymous bytes is usage, and not Unreclaimable; all within 2 %."""
+    anonymous, shared, file = 40 * MB, 20 * MB, 160 * MB
+    index = cold_file(tmp_path / "index", file)
+    with memory_cgroup(300 * MB) as cgroup:
+        engine = MemoryHolder(cgroup)
         with ResidentSampler(engine.pid) as outside:
             bare = known(sample_of(engine.pid))
-            step(engine, "allocated")
+            engine.hold("anonymous", anonymous)
             allocated = known(sample_of(engine.pid))
-            step(engine, "mapped")
+            engine.hold("shared", shared)
+            sharing = known(sample_of(engine.pid))
+            engine.hold("file", index)
             mapped = known(sample_of(engine.pid))
         peak = cgroup.peak_usage()
-    anonymous, file = 50 * MB, FILE_MB * MB
     grown = {
         "unreclaimable, allocated": (allocated.unreclaimable - bare.unreclaimable, anonymous),
-        "unreclaimable, mapped": (mapped.unreclaimable - bare.unreclaimable, anonymous),
-        "usage, mapped": (mapped.usage - bare.usage, anonymous + file),
+        "unreclaimable, shared": (sharing.unreclaimable - bare.unreclaimable, anonymous + shared),
+        "unreclaimable, mapped": (mapped.unreclaimable - bare.unreclaimable, anonymous + shared),
+        "usage, mapped": (mapped.usage - bare.usage, anonymous + shared + file),
         "process, anonymous": (mapped.anonymous - bare.anonymous, anonymous),
+        "process, shared": (mapped.shmem - bare.shmem, shared),
         "process, file": (mapped.file - bare.file, file),
         "seen from outside": (outside.max_resident, mapped.resident),
         "peak": (peak, mapped.usage),
@@ -117,26 +98,86 @@ def test_the_kernel_charges_anonymous_and_mapped_bytes_where_the_readings_say(tm
     assert wrong == {}
 
 
-def test_a_limit_lowered_while_the_process_runs_is_followed_by_the_next_sample() -> None:
-    """R-P03: an in-place resize is followed within one sample."""
+def test_kernel_memory_that_the_process_holds_is_unreclaimable() -> None:
+    """R-S01: the part of the sum that no figure of the process shows."""
+    amount = 16 * MB
     with memory_cgroup(200 * MB) as cgroup:
-        engine = cgroup.run(["/bin/sleep", "60"])
-        before = sample_of(engine.pid)
-        cgroup.set_limit(120 * MB)
-        after = sample_of(engine.pid)
-    assert (before.limit, after.limit) == (200 * MB, 120 * MB)
+        engine = MemoryHolder(cgroup)
+        bare = known(sample_of(engine.pid))
+        engine.hold("pipes", amount)
+        full = known(sample_of(engine.pid))
+    assert full.unreclaimable - bare.unreclaimable == pytest.approx(amount, rel=0.05)
+    assert full.resident - bare.resident < 2 * MB
 
 
-def test_an_oom_kill_is_counted_by_reading_and_fixture_alike() -> None:
-    """R-S01: events of the cgroup."""
-    with memory_cgroup(30 * MB) as cgroup:
-        witness = cgroup.run(["/bin/sleep", "60"])
-        victim = cgroup.run([sys.executable, "-c", "x = b'x' * (100 << 20)"])
-        victim.wait(timeout=30)
-        reading = sample_of(witness.pid).cgroup
-        kills = cgroup.oom_kills()
-    assert isinstance(reading, CgroupReading)
-    assert (kills, reading.oom_kills, victim.returncode) == (1, 1, -9)
+def test_unreclaimable_is_the_sum_that_the_kernel_shows_to_everyone() -> None:
+    """R-S01: anon + shmem + (kernel - slab_reclaimable) + sock, on v1 rss + shmem + kmem, added up here once more."""
+    with memory_cgroup(200 * MB) as cgroup:
+        engine = MemoryHolder(cgroup)
+        for kind in ("anonymous", "shared", "pipes", "sockets"):
+            engine.hold(kind, 8 * MB)
+        added, taken = UNRECLAIMABLE[cgroup.version]
+        stat = cgroup.figures("memory.stat")
+        expected = sum(stat[name] for name in added) - sum(stat[name] for name in taken)
+        if cgroup.version == "v1":
+            expected += int((cgroup.path / "memory.kmem.usage_in_bytes").read_text())
+        else:
+            assert stat["sock"] > MB
+        unreclaimable = known(sample_of(engine.pid)).unreclaimable
+    assert unreclaimable == pytest.approx(expected, abs=MB // 2)  # the kernel adds up per processor, and late
+    assert unreclaimable > 3 * 8 * MB
+
+
+def test_a_working_set_has_the_file_that_is_used_again_and_not_the_one_that_is_not(tmp_path: Path) -> None:
+    """R-S01: usage - inactive_file: what was read once is inactive, what was mapped and read twice becomes active."""
+    with memory_cgroup(200 * MB) as cgroup:
+        engine = MemoryHolder(cgroup)
+        engine.hold("file", cold_file(tmp_path / "index", 60 * MB))
+        figures = known(sample_of(engine.pid))
+        prefix = "total_" if cgroup.version == "v1" else ""
+        inactive = cgroup.figures("memory.stat")[f"{prefix}inactive_file"]
+    assert figures.working_set == pytest.approx(figures.usage - inactive, abs=MB)
+    assert inactive > 30 * MB
+
+
+def test_a_file_larger_than_its_room_is_read_again_and_the_stalls_show(tmp_path: Path) -> None:
+    """R-S01: refaults and limit hits are counted; pressure on v2, and its absence with the reason on v1."""
+    with memory_cgroup(60 * MB) as cgroup:
+        engine = MemoryHolder(cgroup)
+        before = cgroup_of(engine.pid)
+        index = cold_file(tmp_path / "index", 80 * MB)
+        started = time.monotonic()
+        engine.hold("file", index)
+        for _ in range(4):
+            engine.hold("file", index)
+        after = cgroup_of(engine.pid)
+        if cgroup.version == "v2":
+            eventually(lambda: bool(cgroup_of(engine.pid).stall_percent), "some avg10 above 0", 30.0)
+            pressure = (cgroup.path / "memory.pressure").read_text()
+            stalled = int(pressure.split("\n")[0].split("total=")[1])
+            assert 0 < stalled < 1e6 * (time.monotonic() - started)
+    assert isinstance(before.refaults, int)
+    assert isinstance(after.refaults, int)
+    assert isinstance(after.limit_hits, int)
+    assert after.refaults - before.refaults > 1000
+    assert after.limit_hits > 0
+    assert after.oom_kills == 0
+    assert before.stall_percent == {"v1": NO_PRESSURE, "v2": 0.0}[cgroup.version]
+
+
+def test_pressure_switched_off_while_it_runs_is_absent_and_back_when_it_is_on_again() -> None:
+    """R-S01: PSI absent is a reason, and no calm; v1 never has it."""
+    with memory_cgroup(60 * MB) as cgroup:
+        engine = MemoryHolder(cgroup)
+        switch = cgroup.path / "cgroup.pressure"  # v2 since Linux 6.1
+        first = cgroup_of(engine.pid)
+        seen = [first.stall_percent]
+        for state in ("0", "1") if switch.exists() else ():
+            switch.write_text(state)
+            seen.append(cgroup_of(engine.pid).stall_percent)
+    off = Absent(f"{first.source}/memory.pressure: No such file or directory")
+    expected = {"v1": [NO_PRESSURE], "v2": [0.0, off, 0.0][: len(seen)]}
+    assert seen == expected[cgroup.version]
 
 
 def test_a_process_that_ended_is_absent_in_every_figure() -> None:
@@ -144,7 +185,7 @@ def test_a_process_that_ended_is_absent_in_every_figure() -> None:
     with memory_cgroup(30 * MB) as cgroup:
         engine = cgroup.run(["/bin/sleep", "60"])
         process = Process(Path("/proc"), engine.pid)
-        found = find_memory_cgroup(process, Path("/sys/fs/cgroup"))
+        found = find_memory_cgroup(process, ROOT)
         engine.kill()
         engine.wait()
         sample = take_sample(0.0, Signal.UNRECLAIMABLE, process, found)

@@ -11,9 +11,12 @@ from membudget_contract.control_api import BUDGETS_PATH, FREE_PATH, REPORT_PATH,
 from membudget_contract.plan import plan_hash
 from membudget_contract.policy import Signal
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus, ConfigureRequest, Level
-from membudget_sidecar.actions import WAITING, Order
+from membudget_sidecar.actions import WAITING
+from membudget_sidecar.execution import Order
+from membudget_sidecar.pace import WORST_BYTES_PER_SECOND
 from membudget_sidecar.plan_follower import RESIZE_AGAIN_SECONDS
 from membudget_sidecar.reading import Absent
+from membudget_sidecar.waking import STALL_WINDOW_SECONDS
 from memory_cgroup import memory_cgroup
 from sidecar.fake_engine import FakeEngine, eventually
 from sidecar.hand_driven import HandDriven, policy_text, reports_asked
@@ -39,26 +42,30 @@ def settled(
 # --- pace ---------------------------------------------------------------------------------------------------------
 
 
-def test_far_from_the_threshold_one_look_in_ten_seconds(sidecar: HandDriven, engine: FakeEngine) -> None:
-    """R-S01, R-S11: a second between ticks for policy and engine, a sample and a report in ten."""
+def test_far_from_the_threshold_one_full_look_in_ten_seconds(sidecar: HandDriven, engine: FakeEngine) -> None:
+    """R-S01, R-S11: the signal at every tick, the history and a report in ten seconds."""
     settled(sidecar, engine, 40)
     sidecar.tick(10)
-    samples, reports = sidecar.loop.tally.samples, reports_asked(engine)
-    pauses = {sidecar.tick(1.0) for _ in range(20)}
-    assert {1.0} == pauses
-    assert (2, 2) == (sidecar.loop.tally.samples - samples, reports_asked(engine) - reports)
+    watch = sidecar.loop.watch
+    samples, kept, reports = sidecar.loop.tally.samples, len(watch.history), reports_asked(engine)
+    pauses = [sidecar.tick(1.0) for _ in range(20)]
+    way = 40 * MIB / WORST_BYTES_PER_SECOND
+    assert pauses == [pytest.approx(way, abs=0.03)] * 20
+    assert 20 == sidecar.loop.tally.samples - samples
+    assert (2, 2) == (len(watch.history) - kept, reports_asked(engine) - reports)
 
 
 def test_near_the_threshold_the_signal_every_100_ms_and_a_report_every_second(
     sidecar: HandDriven, engine: FakeEngine
 ) -> None:
-    """R-S01: faster by itself from 70 % on."""
+    """R-S01: faster by itself the nearer it is; each of these samples stands in the history."""
     settled(sidecar, engine, 75)
     sidecar.tick(10)
-    samples, reports = sidecar.loop.tally.samples, reports_asked(engine)
+    watch = sidecar.loop.watch
+    kept, reports = len(watch.history), reports_asked(engine)
     pauses = {sidecar.tick(0.125) for _ in range(24)}
     assert {0.1} == pauses
-    assert (24, 3) == (sidecar.loop.tally.samples - samples, reports_asked(engine) - reports)
+    assert (24, 3) == (len(watch.history) - kept, reports_asked(engine) - reports)
 
 
 def test_a_low_soft_entry_brings_the_fast_pace_below_70_percent(sidecar: HandDriven, engine: FakeEngine) -> None:
@@ -66,6 +73,31 @@ def test_a_low_soft_entry_brings_the_fast_pace_below_70_percent(sidecar: HandDri
     settled(sidecar, engine, 55, soft={"percent": 60, "releasePercent": 55})
     sidecar.tick(10)
     assert 0.1 == sidecar.tick()
+
+
+def test_a_signal_that_jumps_far_from_every_entry_is_acted_upon_at_the_next_tick(
+    sidecar: HandDriven, engine: FakeEngine
+) -> None:
+    """Fault 45: 60 to 99 % between two looks that are not full ones: the next one starts the emergency."""
+    settled(sidecar, engine, 60)
+    sidecar.tick(10)
+    engine.hold_managed(39 * MIB)
+    sidecar.tick()
+    first = next(record for record in sidecar.settle() if record.kind is not ActionKind.RESIZE)
+    assert (ActionKind.EVICT, ActionStatus.EFFECTIVE) == (first.kind, first.status)
+    assert "emergency entry" in first.cause
+
+
+def test_stalls_for_memory_bring_the_next_looks_forward(sidecar: HandDriven, engine: FakeEngine) -> None:
+    """R-S01: PSI where the kernel tells it: a fast pace for one of its windows, whatever the signal."""
+    settled(sidecar, engine, 20)
+    sidecar.tick(10)
+    before = sidecar.tick()
+    sidecar.loop.stalled(sidecar.now)
+    stalled = sidecar.tick()
+    after = sidecar.tick(STALL_WINDOW_SECONDS)
+    assert (0.1, True) == (stalled, before > 0.3)
+    assert after == pytest.approx(before, abs=0.02)
 
 
 def test_an_unknown_signal_is_looked_for_every_second(sidecar: HandDriven, engine: FakeEngine) -> None:
@@ -221,7 +253,7 @@ def test_what_was_configured_reaches_the_engine_and_ends(sidecar: HandDriven, en
 
 @pytest.mark.cgroup
 def test_a_container_resized_in_place_takes_its_budget_along(sidecar: HandDriven, tmp_path: Path) -> None:
-    """R-P03: half of the live limit, in a real cgroup: known with the engine, lowered with it within one sample."""
+    """R-P03, fault 86: half of the live limit, in a real cgroup: known with the engine, moved with it in one sample."""
     collect = {"collect": {"percent": 100}}
     sidecar.write_policy(policy_text("50%", signal="Unreclaimable", thresholds=collect))
     sidecar.tick()
@@ -229,19 +261,16 @@ def test_a_container_resized_in_place_takes_its_budget_along(sidecar: HandDriven
     with memory_cgroup(200 * MIB) as cgroup:
         engine = FakeEngine(tmp_path, cgroup.run).start()
         engine.hold_managed(40 * MIB)
-        for after in (1.0, 1.0):
-            sidecar.tick(after)
-            sidecar.settle()
-        cgroup.set_limit(120 * MIB)
-        for after in (10.0, 1.0):
-            sidecar.tick(after)
+        for limit in (200, 120, 180):
+            cgroup.set_limit(limit * MIB)
+            sidecar.tick(1.0)  # a quick look, but for the first
             sidecar.settle()
         used = sidecar.loop.watch.used
         totals = [body["totalBytes"] // MIB for body in engine.requests(BUDGETS_PATH)]
         engine.kill()
     assert "needs a container limit" in before
-    assert (None, [150, 100, 60]) == (sidecar.keeper.problem, totals)
-    assert "memory.stat total_rss" in used.source
+    assert (None, [100, 60, 90]) == (sidecar.keeper.problem, totals)
+    assert "memory.stat" in used.source
     assert used.bytes == pytest.approx(50 * MIB, abs=10 * MIB)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,7 +143,7 @@ def test_a_percent_beside_an_engine_is_judged_by_what_was_just_seen_of_its_limit
     watch = pod.driven.loop.watch
     assert engine.pid == (pod.driven.link.process.pid if pod.driven.link.process else None)
     assert isinstance(watch.sample, Sample)
-    watch.sample = dataclasses.replace(watch.sample, cgroup=ABSENT if limit is None else limited(limit))
+    watch.limit = limit
     assert expected == pod.send(CONTROLLER.sign(order(1, "50%")))
     assert (None if limit is None else 100) == (pod.held and pod.total)
 

@@ -50,22 +50,27 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(data: Path, folder: Path, launch: Launch) -> Generator[Serving]:
-    """Engine (started by `launch`, as in a cgroup) and sidecar in file mode, the engine holding the file's plan."""
+def serving(
+    data: Path, folder: Path, launch: Launch, policy_text: str = POLICY, user: Sequence[str] = ()
+) -> Generator[Serving]:
+    """Engine (started by `launch`, as in a cgroup) and sidecar in file mode, the engine holding the file's plan.
+
+    `user` comes before both commands, as a `setpriv` that gives them another uid.
+    """
     policy, run = folder / "policy.yaml", folder / "run"
-    policy.write_text(POLICY)
+    policy.write_text(policy_text)
     port, metrics_port = free_port(), free_port()
     engine = launch(
-        [sys.executable, "-m", "membudget_engine", "serve", f"--data={data}", f"--state={folder / 'engine'}",
+        [*user, sys.executable, "-m", "membudget_engine", "serve", f"--data={data}", f"--state={folder / 'engine'}",
          f"--run={run}", f"--port={port}"]
     )  # fmt: skip
     sidecar = subprocess.Popen(
-        [sys.executable, "-m", "membudget_sidecar", f"--run={run}", f"--state={folder / 'sidecar'}",
+        [*user, sys.executable, "-m", "membudget_sidecar", f"--run={run}", f"--state={folder / 'sidecar'}",
          f"--policy={policy}", f"--port={metrics_port}"]
     )  # fmt: skip
     try:
         stack = Serving(engine, port, SidecarClient(run / "sidecar.sock"))
-        until(lambda: _answers(port) and _holds_plan(stack.client), START_SECONDS)
+        until(lambda: _answers(port) and holds_plan(stack.client), START_SECONDS)
         yield stack
     finally:
         for process in (sidecar, engine):
@@ -102,17 +107,18 @@ def skewed_queries(queries: list[Query], seed: int, count: int) -> list[Query]:
     return list(itertools.islice(skewed(queries, seed), count))
 
 
-def _answers(port: int) -> bool:
-    with contextlib.suppress(urllib.error.URLError, OSError):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).close()
-        return True
-    return False
-
-
-def _holds_plan(client: SidecarClient) -> bool:
+def holds_plan(client: SidecarClient) -> bool:
+    """Whether the sidecar has found the engine, and the engine has taken over its plan."""
     with contextlib.suppress(Exception):
         status: Status = client.status()
         return status.engine == "Connected" and any(
             record.kind == "Resize" and record.status in {"Done", "Effective"} for record in client.actions()
         )
+    return False
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(urllib.error.URLError, OSError):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).close()
+        return True
     return False

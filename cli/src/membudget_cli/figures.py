@@ -1,9 +1,11 @@
 """How figures are written for people.
 
-Covers: bytes, shares, times. Does not cover tables (`status`, `demo`).
+Covers: bytes, shares, times, JSON. Does not cover tables (`status`, `demo`).
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from membudget_contract.quantities import MIB
 
@@ -16,6 +18,16 @@ def mebibytes(amount: int | None) -> str:
 def milliseconds(seconds: float | None) -> str:
     """`3.4 ms`; a dash where nothing is known."""
     return "-" if seconds is None else f"{seconds * 1000:.1f} ms"
+
+
+def whole_seconds(seconds: float | None) -> str:
+    """`42 s`; a dash where nothing is known."""
+    return "-" if seconds is None else f"{seconds:.0f} s"
+
+
+def as_json(value: object) -> str:
+    """For programs: two spaces, and a line's end."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
 
 
 def percent(part: int | None, whole: int) -> str:

@@ -6,13 +6,13 @@ Covers: the local stack, over the sidecar's socket. Does not cover clusters. Exi
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from membudget_cli.figures import mebibytes, percent
+from membudget_cli.figures import as_json, mebibytes, percent, whole_seconds
 from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable
 from membudget_contract.profiles import WORKING
 from membudget_contract.sidecar_api import Status
@@ -26,7 +26,7 @@ def show_status(run_folder: Path, output: str) -> int:
         sys.stderr.write(f"membudget: {error}\nIs a sidecar running with --run {run_folder}?\n")
         return 1
     if output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(status), indent=2).decode() + "\n")
+        sys.stdout.write(as_json(status))
         return 0
     console = Console()
     console.print(_summary(status), highlight=False)
@@ -44,14 +44,33 @@ def _summary(status: Status) -> str:
         f"usage    {mebibytes(usage)} of {mebibytes(status.budget_bytes)} ({share}), {status.signal}",
         f"room     {mebibytes(status.room_bytes)} of managed bytes",
         f"limit    {mebibytes(status.limit.value)}" + (f" ({status.limit.absent})" if status.limit.absent else ""),
-        f"level    {status.level}, {status.transitions} transitions",
+        f"level    {status.level}, {status.transitions} transitions, {_enforcement(status)}",
+        f"outlook  {_outlook(status)}",
         f"engine   {status.engine}" + (f", pid {status.engine_pid}" if status.engine_pid else ""),
     ]
     if status.usage.absent:
         lines.append(f"no usage: {status.usage.absent}")
     if status.policy_problem:
         lines.append(f"problem  {status.policy_problem}\n         the last good plan holds")
+    lines += [f"ALERT    {alert.name}: {alert.detail}" for alert in status.alerts]
     return "\n".join(lines)
+
+
+def _enforcement(status: Status) -> str:
+    enforcement = status.enforcement
+    if enforcement.active:
+        return "enforcing"
+    if enforcement.stopped_until is None:
+        return "observing"
+    return f"enforcement stopped by hand until {datetime.fromtimestamp(enforcement.stopped_until, UTC):%H:%M:%S} UTC"
+
+
+def _outlook(status: Status) -> str:
+    forecast = status.forecast
+    if forecast.seconds is None:
+        return f"no time to the limit: {forecast.absent}"
+    trust = f"{100 * (forecast.confidence or 0):.0f} % confidence"
+    return f"{mebibytes(forecast.limit_bytes)} are met in {whole_seconds(forecast.seconds)}, {trust}"
 
 
 def components_table(status: Status) -> Table:

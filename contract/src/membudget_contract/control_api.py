@@ -1,18 +1,24 @@
 """Messages on the control socket: the sidecar asks, the runtime in the engine answers.
 
-Covers: budgets, room, actions, report. The transport is HTTP over a Unix socket with JSON bodies; paths stand
-beside the messages. Does not carry policies: the sidecar resolves them, the runtime holds bytes. Neighbours:
-`sidecar_api` for what people ask the sidecar.
+Covers: budgets, room, actions, reload, persist, single allocations, report. The transport is HTTP over a Unix socket
+with JSON bodies; paths stand beside the messages. Does not carry policies: the sidecar resolves them, the runtime
+holds bytes. Neighbours: `sidecar_api` for what people ask the sidecar.
+
+Refusals are a `Problem`: 400 Invalid; 404 NotFound (path), UnknownComponent; 409 IdTaken; 503 NoRoom and TooManyHeld
+(retriable, with Retry-After); 507 ValueTooLarge (never fits).
 """
 
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from membudget_contract import CONTRACT_VERSION
 from membudget_contract.plan import CollectionPlan, EffectivePlan, Message, plan_hash
 from membudget_contract.policy import Mode, Priority, Signal
+from membudget_contract.profiles import EMBEDDING_BUFFER
 
 REPORT_PATH: Final = "/v1/report"
 """GET -> Report."""
@@ -22,6 +28,27 @@ ROOM_PATH: Final = "/v1/room"
 """PUT Room -> Accepted."""
 FREE_PATH: Final = "/v1/free"
 """POST FreeRequest -> Freed."""
+RELOAD_PATH: Final = "/v1/reload"
+"""POST ReloadRequest -> Reloaded."""
+PERSIST_PATH: Final = "/v1/persist"
+"""POST, no body -> Persisted."""
+ALLOCATIONS_PATH: Final = "/v1/allocations"
+"""POST AllocationRequest -> Granted; GET -> Allocations."""
+ALLOCATIONS_RELEASE_PATH: Final = "/v1/allocations/release"
+"""POST AllocationRelease -> Released."""
+TRACKED_PATH: Final = "/v1/tracked"
+"""POST Track -> Tracked; GET -> TrackedList."""
+TRACKED_RELEASE_PATH: Final = "/v1/tracked/release"
+"""POST TrackRelease -> Released."""
+
+RECENT_SECONDS: Final = 10
+"""Over so many past seconds a `RequestReport` has its quantiles."""
+LISTED_AT_MOST: Final = 1000
+"""Allocations in one list, newest first; `omitted` counts the others."""
+
+AllocationId = Annotated[str, Meta(min_length=1, max_length=200)]
+HeldBytes = Annotated[int, Meta(ge=1, le=1 << 44)]
+Word = Annotated[str, Meta(max_length=200)]
 
 
 class Means(enum.StrEnum):
@@ -54,6 +81,8 @@ class Budgets(Message, frozen=True, kw_only=True):
     spill_max_bytes: int
     gc_thresholds: tuple[int, int, int]
     cache_compression: bool
+    index_mapped: bool = True
+    """False: the index is loaded into anonymous memory, where it fits."""
 
 
 def budgets_of(plan: EffectivePlan) -> Budgets:
@@ -71,6 +100,7 @@ def budgets_of(plan: EffectivePlan) -> Budgets:
         spill_max_bytes=plan.spill_max_bytes,
         gc_thresholds=plan.gc_thresholds,
         cache_compression=plan.cache_compression,
+        index_mapped=plan.index_mapped,
     )
 
 
@@ -103,12 +133,142 @@ class Freed(Message, frozen=True, kw_only=True):
     owned_before_bytes: int
     owned_after_bytes: int
     entries: int
+    candidates: int = 0
+    """Entries that the request might have taken when it came: `entries` of them it took."""
     collections: dict[str, int]
     """Bytes by collection."""
     exhausted: bool
     """Nothing is left that this request may touch."""
     problem: str | None = None
     """Why less was done than asked, as a full disk; None when nothing stood in the way."""
+
+
+class ReloadRequest(Message, frozen=True, kw_only=True):
+    """Look again at what is on disk, the engine's index first of all. Asked twice at a time it is done once."""
+
+    contract: str = CONTRACT_VERSION
+
+
+class ObserverResult(Message, frozen=True, kw_only=True):
+    """What one observer of a reload or of a persist made of it."""
+
+    name: str
+    ok: bool
+    problem: str | None
+    """Why it kept what it had; None when nothing stood in the way."""
+
+
+class Reloaded(Message, frozen=True, kw_only=True):
+    """What a reload did; observers that failed kept their old state, the others are reloaded all the same."""
+
+    contract: str = CONTRACT_VERSION
+    observers: tuple[ObserverResult, ...]
+    changed: bool
+    """Something new is in use."""
+    problem: str | None
+    """The first observer's problem; None when all are reloaded."""
+
+
+class Persisted(Message, frozen=True, kw_only=True):
+    """What is on disk now and would be restored by a next life of the process."""
+
+    contract: str = CONTRACT_VERSION
+    entries: int
+    written_bytes: int
+    problem: str | None
+    """Why less was written than is held, as a full disk; None when all was."""
+
+
+class AllocationRequest(Message, frozen=True, kw_only=True):
+    """Ask for leave to allocate. The same id with the same bytes and component again is the same grant."""
+
+    contract: str = CONTRACT_VERSION
+    id: AllocationId
+    component: str = EMBEDDING_BUFFER
+    request_bytes: HeldBytes
+    purpose: Word = ""
+
+
+class Granted(Message, frozen=True, kw_only=True):
+    """The bytes are held for this id until it is released or the time is over."""
+
+    contract: str = CONTRACT_VERSION
+    id: str
+    granted_bytes: int
+    expires_in_seconds: int
+
+
+class AllocationRelease(Message, frozen=True, kw_only=True):
+    """The operation has ended; releasing what is not held does nothing."""
+
+    contract: str = CONTRACT_VERSION
+    id: AllocationId
+
+
+class Released(Message, frozen=True, kw_only=True):
+    """What was given up; 0 bytes when nothing was held under this id."""
+
+    contract: str = CONTRACT_VERSION
+    id: str
+    released_bytes: int
+
+
+class Allocation(Message, frozen=True, kw_only=True):
+    """One grant in force."""
+
+    id: str
+    component: str
+    granted_bytes: int
+    purpose: str
+    expires_in_seconds: int
+
+
+class Allocations(Message, frozen=True, kw_only=True):
+    """The grants in force, newest first."""
+
+    contract: str = CONTRACT_VERSION
+    ceiling_bytes: int
+    held_bytes: int
+    allocations: tuple[Allocation, ...]
+    omitted: int
+    """Further ones that are not listed."""
+
+
+class Track(Message, frozen=True, kw_only=True):
+    """Count memory that somebody allocated already. The same id again replaces what was told before."""
+
+    contract: str = CONTRACT_VERSION
+    id: AllocationId
+    component: str
+    tracked_bytes: HeldBytes
+    type: Word = ""
+
+
+class Tracked(Message, frozen=True, kw_only=True):
+    """One allocation that is counted in its component until it is released."""
+
+    contract: str = CONTRACT_VERSION
+    id: str
+    component: str
+    tracked_bytes: int
+    type: str
+
+
+class TrackRelease(Message, frozen=True, kw_only=True):
+    """The memory was freed; releasing what is not tracked does nothing."""
+
+    contract: str = CONTRACT_VERSION
+    id: AllocationId
+
+
+class TrackedList(Message, frozen=True, kw_only=True):
+    """What is tracked, newest first."""
+
+    contract: str = CONTRACT_VERSION
+    tracked_bytes: int
+    tracked: tuple[Tracked, ...]
+    omitted: int
+    """Further ones that are not listed."""
 
 
 class ComponentReport(Message, frozen=True, kw_only=True):
@@ -122,6 +282,12 @@ class ComponentReport(Message, frozen=True, kw_only=True):
     evictable_bytes: int
     critical_bytes: int
     spilled_bytes: int
+    reserved_bytes: int = 0
+    """Admitted and not allocated yet: grants, and what is about to be loaded. Not part of `owned_bytes`."""
+    tracked_bytes: int = 0
+    """The part of `owned_bytes` that is tracked by id."""
+    evictions: int = 0
+    """Entries evicted since start."""
 
 
 class CollectionReport(Message, frozen=True, kw_only=True):
@@ -141,6 +307,16 @@ class GcReport(Message, frozen=True, kw_only=True):
     collected: int
 
 
+class RequestReport(Message, frozen=True, kw_only=True):
+    """How long the service's own requests take: the harm an action does shows here first."""
+
+    count: int
+    """Since start."""
+    p50_microseconds: int
+    p99_microseconds: int
+    """Of the last RECENT_SECONDS."""
+
+
 class Report(Message, frozen=True, kw_only=True):
     """Everything the runtime knows of itself, at one moment."""
 
@@ -152,6 +328,18 @@ class Report(Message, frozen=True, kw_only=True):
     plan_hash: str | None
     refused: int
     """Reservations refused since start."""
+    evictions: int = 0
+    """Entries evicted since start, over all components."""
+    allocations_bytes: int = 0
+    """Granted by id and not released."""
+    tracked_bytes: int = 0
+    """Tracked by id; part of the managed bytes."""
+    requests: RequestReport | None = None
+    """None when nothing was served in the last RECENT_SECONDS."""
+    restored: int = 0
+    """Entries of a former life that were taken back at the start."""
+    set_aside: int = 0
+    """Files of a former life that were damaged, foreign or of a newer version, and are kept aside."""
     components: tuple[ComponentReport, ...]
     collections: tuple[CollectionReport, ...]
     gc: GcReport

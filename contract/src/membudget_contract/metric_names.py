@@ -21,10 +21,50 @@ SIGNAL: Final = Metric("membudget_signal_bytes", "The figure held against the bu
 BUDGET: Final = Metric("membudget_budget_bytes", "The budget in force.")
 LIMIT: Final = Metric("membudget_limit_bytes", "The live memory limit of the engine's container.")
 RESIDENT: Final = Metric("membudget_engine_process_resident_bytes", "Resident set size of the engine's process.")
+PROCESS_MEMORY: Final = Metric(
+    "membudget_engine_process_memory_bytes", "Memory of the engine's process by its kind.", ("kind",)
+)
+PROCESS_FAULTS: Final = Metric(
+    "membudget_engine_process_faults_total", "Page faults of the engine's process; major ones read a disk.", ("kind",)
+)
+CGROUP_MEMORY: Final = Metric(
+    "membudget_cgroup_memory_bytes", "Memory of the engine's container by its kind.", ("kind",)
+)
+CGROUP_LIMIT_HITS: Final = Metric("membudget_cgroup_limit_hits_total", "Charges that met the container's limit.")
+CGROUP_OOM_KILLS: Final = Metric("membudget_cgroup_oom_kills_total", "OOM kills in the engine's container.")
+CGROUP_REFAULTS: Final = Metric(
+    "membudget_cgroup_refaults_total", "File pages read again soon after they were dropped."
+)
+CGROUP_STALL: Final = Metric(
+    "membudget_cgroup_stall_ratio", "Share of the last 10 s in which some task of the container waited for memory."
+)
+PRESSURE: Final = Metric("membudget_pressure_ratio", "The signal over the budget, 0 to 1.")
+LIMIT_USAGE: Final = Metric("membudget_limit_usage_ratio", "The signal over the container's limit.")
+AVAILABLE: Final = Metric("membudget_available_bytes", "Bytes between the signal and the container's limit.")
+SIGNAL_PEAK: Final = Metric("membudget_signal_peak_bytes", "The largest signal since the engine started.")
+UNMANAGED: Final = Metric("membudget_unmanaged_bytes", "The signal less what the engine's runtime manages.")
+LIMIT_FORECAST: Final = Metric(
+    "membudget_limit_forecast_seconds", "When the signal meets the container's limit if it grows on as it did."
+)
+LIMIT_FORECAST_CONFIDENCE: Final = Metric(
+    "membudget_limit_forecast_confidence_ratio", "How far the forecast may be trusted, 0 to 1; from 0.5 on it counts."
+)
+LEAK_SUSPECTED: Final = Metric(
+    "membudget_leak_suspected_bytes",
+    "Steady growth of a component beyond its budget, or of what nobody manages.",
+    ("component",),
+)
+ALERT_ACTIVE: Final = Metric("membudget_alert_active", "1 while the alert holds.", ("alert",))
+ALERTS: Final = Metric("membudget_alerts_total", "Alerts raised since the sidecar started.", ("alert",))
+GC_COLLECTIONS: Final = Metric("membudget_engine_gc_collections_total", "Garbage collections in the engine.")
+GC_COLLECTED: Final = Metric(
+    "membudget_engine_gc_collected_total", "Objects that garbage collection freed in the engine."
+)
 ROOM: Final = Metric("membudget_room_bytes", "Managed bytes that fit below the soft threshold.")
 LEVEL: Final = Metric("membudget_ladder_level", "Level of the ladder: 0 normal, 1 soft, 2 hard, 3 emergency.")
 TRANSITIONS: Final = Metric("membudget_ladder_transitions_total", "Changes of the ladder's level.")
 ENFORCING: Final = Metric("membudget_enforcing", "1 when decisions are carried out, 0 in Observe mode.")
+ENFORCEMENT_STOPPED: Final = Metric("membudget_enforcement_stopped", "1 while enforcement is stopped by hand.")
 ACTIONS: Final = Metric("membudget_actions_total", "Actions by kind and by how they ended.", ("kind", "status"))
 ACTION_FREED: Final = Metric(
     "membudget_action_freed_bytes_total", "Bytes by which actions lowered the signal, as read.", ("kind",)
@@ -34,11 +74,27 @@ COMPONENT_MAPPED: Final = Metric(
     "membudget_component_mapped_bytes", "Resident pages of a component's mapped files.", ("component",)
 )
 COMPONENT_BUDGET: Final = Metric("membudget_component_budget_bytes", "A component's ceiling.", ("component",))
+COLLECTION_OWNED: Final = Metric(
+    "membudget_collection_owned_bytes",
+    "Bytes of a collection over all components: the 20 largest, and the rest together as other.",
+    ("collection",),
+)
 ORDERS: Final = Metric("membudget_orders_total", "The controller's orders by how they were answered.", ("answer",))
 ORDER_AGE: Final = Metric("membudget_order_age_seconds", "Seconds since an order was last accepted.")
 BAD_SIGNATURES: Final = Metric(
     "membudget_bad_signatures_total", "Orders and report requests whose signature was not that of their key."
 )
+POLICY_INFO: Final = Metric("membudget_policy_info", "1 for the policy that the plan in force comes from.", ("policy",))
+POLICY_PROBLEM: Final = Metric(
+    "membudget_policy_problem", "1 while the newest policy is not in force as it was written."
+)
+PLAN_HELD: Final = Metric(
+    "membudget_plan_held", "1 while the engine holds the plan in force, 0 while it holds another."
+)
+SPILL: Final = Metric("membudget_spill_bytes", "Values that were moved to the spill folder.")
+SPILL_LIMIT: Final = Metric("membudget_spill_limit_bytes", "The bound of the spill folder.")
+EVICTIONS: Final = Metric("membudget_evictions_total", "Entries that the engine evicted since it started.")
+REFUSED: Final = Metric("membudget_refused_total", "Reservations that the engine refused since it started.")
 ENGINE_UP: Final = Metric("membudget_engine_up", "1 when the engine answers on its control socket.")
 READING_ERRORS: Final = Metric("membudget_reading_errors_total", "Readings that were absent.", ("reading",))
 SAMPLE_SECONDS: Final = Metric("membudget_sample_cpu_seconds_total", "CPU time the sidecar spent on samples.")

@@ -10,8 +10,9 @@ import logging
 import sys
 from pathlib import Path
 
-from membudget_engine.settings import EngineSettings, limit_thread_pools, processors
-from membudget_engine.stop_signal import StopAsked, StopSignal
+from membudget_engine.reload_signal import ReloadSignal
+from membudget_engine.settings import GRACE_SECONDS, EngineSettings, limit_thread_pools, processors
+from membudget_engine.stop_signal import StopAsked, StopSignal, ignore_signals
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,26 +20,29 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         # Before anything heavy: as process 1 it would not hear a signal that comes earlier.
-        stop = StopSignal() if parsed.command == "serve" else None
+        signals = (StopSignal(), ReloadSignal()) if parsed.command == "serve" else None
         _log_to_stderr()
-        return _run(parsed, stop)
+        return _run(parsed, signals)
     except StopAsked:
         logging.getLogger(__name__).info("stopped before serving")
         return 0
     except KeyboardInterrupt:
         return 130
+    finally:
+        if parsed.command == "serve":
+            ignore_signals()
 
 
-def _run(parsed: argparse.Namespace, stop: StopSignal | None) -> int:
+def _run(parsed: argparse.Namespace, signals: tuple[StopSignal, ReloadSignal] | None) -> int:
     from membudget_contract.errors import ContractError
     from membudget_engine.errors import EngineError
     from membudget_runtime.errors import RuntimeMemoryError
 
     try:
-        if stop is None:
+        if signals is None:
             _build(parsed)
         else:
-            _serve(parsed, stop)
+            _serve(parsed, *signals)
     except (EngineError, RuntimeMemoryError, ContractError, OSError) as error:
         sys.stderr.write(f"membudget-engine: {error}\n")
         return 1
@@ -70,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--run", type=Path, default=Path("/run/membudget"), help="folder of the control socket")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=_port, default=8080, help="0 takes a free one and logs it")
+    grace_help = "from the stop signal to the kill, as the pod's terminationGracePeriodSeconds"
+    serve.add_argument("--grace", type=_grace, default=GRACE_SECONDS, metavar="SECONDS", help=grace_help)
     return parser
 
 
@@ -80,12 +86,20 @@ def _port(text: str) -> int:
     return port
 
 
-def _serve(parsed: argparse.Namespace, stop: StopSignal) -> None:
+def _grace(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 86_400:  # noqa: PLR2004  a second to a day
+        raise argparse.ArgumentTypeError(f"{text} is no grace period: 1 to 86400 seconds")
+    return seconds
+
+
+def _serve(parsed: argparse.Namespace, stop: StopSignal, reload_signal: ReloadSignal) -> None:
     # One query uses one thread; more workers than processors gain nothing.
     limit_thread_pools(1)
     from membudget_engine.lifecycle import serve
 
-    serve(EngineSettings(parsed.data, parsed.state, parsed.run, parsed.host, parsed.port), stop)
+    settings = EngineSettings(parsed.data, parsed.state, parsed.run, parsed.host, parsed.port, parsed.grace)
+    serve(settings, stop, reload_signal)
 
 
 def _build(parsed: argparse.Namespace) -> None:

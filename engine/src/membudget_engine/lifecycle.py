@@ -2,8 +2,8 @@
 
 Covers: the order of start and stop. Does not cover what is served (`search_api`) nor how signals arrive
 (`stop_signal`). When a signal came, in this order: new queries get a typed 503 and readiness is refused, for a
-second connections are still accepted to be told so, queries in work finish, then stores, index and sockets close
-and the exit code is 0.
+second connections are still accepted to be told so, queries in work finish, cached answers are persisted in what is
+left of the grace period, sockets, stores and index close. The exit code is 0 when all of it was done.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -24,24 +24,37 @@ import uvicorn
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from membudget_contract.policy import Signal
+from membudget_contract.profiles import INDEX, SEMANTIC_CACHE
+from membudget_engine.caches.kept_answers import KeptAnswers
 from membudget_engine.caches.semantic_cache import SemanticCache
-from membudget_engine.collection import Collection, open_collections
+from membudget_engine.catalog import Catalog
+from membudget_engine.collection import open_collections
 from membudget_engine.embedder import Embedder, HashingEmbedder
-from membudget_engine.index_component import IndexComponent
+from membudget_engine.index_reload import IndexReload
 from membudget_engine.metrics import EngineCollector
+from membudget_engine.reload_signal import ReloadSignal
 from membudget_engine.search import Search
 from membudget_engine.search_api import SearchApi
+from membudget_engine.served_indexes import ServedIndexes
 from membudget_engine.settings import SWITCH_INTERVAL_SECONDS, EngineSettings
 from membudget_engine.stop_signal import StopSignal
-from membudget_runtime.errors import AlreadyServed
+from membudget_runtime.errors import AlreadyServed, PersistIncomplete
 from membudget_runtime.memory_runtime import MemoryRuntime
 from membudget_runtime.own_memory import OwnMemory
 
 REFUSING_SECONDS: Final = 1.0
 """How long a stopping engine still accepts connections: a 503 that says try elsewhere, instead of a reset."""
+REFUSING_SHARE: Final = 0.15
+"""Of the grace period at most."""
 
-STOP_SECONDS: Final = 10
-"""Given to queries in work; Kubernetes gives 30 s for everything."""
+STOP_SECONDS: Final = 10.0
+"""Given to queries in work."""
+STOP_SHARE: Final = 0.2
+"""Of the grace period at most."""
+
+CLOSING_SECONDS: Final = 0.3
+CLOSING_SHARE: Final = 0.05
+"""Of the grace period at least: to sync the last file, to close, to end the process."""
 
 PENDING_CONNECTIONS: Final = 2048
 """Accepted by the kernel before the engine has looked at them."""
@@ -49,13 +62,14 @@ PENDING_CONNECTIONS: Final = 2048
 log = logging.getLogger(__name__)
 
 
-def serve(settings: EngineSettings, stop: StopSignal) -> None:
+def serve(settings: EngineSettings, stop: StopSignal, reload_signal: ReloadSignal) -> None:
     """Serve until a signal ends it.
 
     Raises:
         CollectionMissing: nothing to serve in the data folder.
         AlreadyServed: another engine holds the control socket or the state folder.
         OSError: a folder or the port cannot be used.
+        PersistIncomplete: it stopped as it was asked to, but the next life will miss something.
         StopAsked: a signal came before anything was served.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
@@ -65,16 +79,31 @@ def serve(settings: EngineSettings, stop: StopSignal) -> None:
         at_end.enter_context(_sole_user(settings.state_folder))
         runtime = MemoryRuntime(settings.state_folder, os.environ)
         embedder = HashingEmbedder()
-        collections = _opened(settings.data_folder, embedder, runtime, at_end)
-        api = _api(collections, embedder, runtime)
+        cache = SemanticCache(runtime, embedder.dimension)
+        catalog, indexes = _opened(settings.data_folder, embedder, runtime, at_end)
+        runtime.on_persist(SEMANTIC_CACHE, KeptAnswers(cache, catalog))
+        runtime.on_reload(INDEX, IndexReload(settings.data_folder, embedder, catalog, indexes, left=cache.answers.drop))
+        api = _api(Search(catalog, embedder, cache), cache, runtime)
         at_end.callback(runtime.close)
+        at_end.callback(_persist, runtime, stop, settings.grace_seconds)
         runtime.serve(settings.control_socket)
         at_end.callback(api.close)
+        reload_signal.follow(runtime.reload)
+        at_end.callback(reload_signal.close)
         listener = at_end.enter_context(_listener(settings.host, settings.port))
         stop.wait_for_server()
         log.info("serving on %s:%s, control socket %s", *listener.getsockname()[:2], settings.control_socket)
-        _Server(api, stop).run([listener])
+        _Server(api, stop, settings.grace_seconds).run([listener])
     log.info("stopped")
+
+
+def _persist(runtime: MemoryRuntime, stop: StopSignal, grace_seconds: float) -> None:
+    asked_at = stop.asked_at if stop.asked else time.monotonic()
+    latest = asked_at + grace_seconds - max(CLOSING_SECONDS, CLOSING_SHARE * grace_seconds)
+    persisted = runtime.persist(latest - time.monotonic())
+    if persisted.problem is not None:
+        raise PersistIncomplete(f"stopped, {persisted.entries} entries were persisted and not all: {persisted.problem}")
+    log.info("persisted %d entries, %d bytes", persisted.entries, persisted.written_bytes)
 
 
 @contextmanager
@@ -93,29 +122,28 @@ def _sole_user(state_folder: Path) -> Generator[None]:
 
 def _opened(
     data_folder: Path, embedder: Embedder, runtime: MemoryRuntime, at_end: ExitStack
-) -> Mapping[str, Collection]:
+) -> tuple[Catalog, ServedIndexes]:
     """The collections, their indexes in the ledger, with what opening them added to the heap."""
     memory = at_end.enter_context(contextlib.closing(OwnMemory()))
     before = memory.signal_bytes(Signal.UNRECLAIMABLE)
-    collections = open_collections(data_folder, embedder)
-    for collection in collections.values():
-        at_end.callback(collection.close)
+    catalog = Catalog(open_collections(data_folder, embedder))
+    at_end.callback(catalog.close)
     runtime.ledger.trim()
     after = memory.signal_bytes(Signal.UNRECLAIMABLE)
     grown = max(0, after - before) if after is not None and before is not None else 0
-    indexes = [collection.index for collection in collections.values()]
-    runtime.ledger.register(IndexComponent(indexes, grown, time.monotonic))
-    return collections
+    indexes = ServedIndexes(catalog, runtime.ledger, grown, time.monotonic)
+    problem = runtime.register(indexes)
+    if problem is not None:
+        log.warning("%s", problem)
+    return catalog, indexes
 
 
-def _api(collections: Mapping[str, Collection], embedder: Embedder, runtime: MemoryRuntime) -> SearchApi:
-    cache = SemanticCache(runtime, embedder.dimension)
-    search = Search(collections, embedder, cache)
+def _api(search: Search, cache: SemanticCache, runtime: MemoryRuntime) -> SearchApi:
     # Else each histogram brings a gauge of its own birth along.
     disable_created_metrics()
     registry = CollectorRegistry()
     registry.register(EngineCollector(search, cache, runtime))
-    return SearchApi(search, registry)
+    return SearchApi(search, registry, runtime.observe_request)
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -136,7 +164,7 @@ def _listener(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """Looks ten times a second whether to stop."""
 
-    def __init__(self, api: SearchApi, stop: StopSignal) -> None:
+    def __init__(self, api: SearchApi, stop: StopSignal, grace_seconds: float) -> None:
         config = uvicorn.Config(
             api.application,
             http="h11",
@@ -146,11 +174,13 @@ class _Server(uvicorn.Server):
             access_log=False,
             log_config=None,
             backlog=PENDING_CONNECTIONS,
-            timeout_graceful_shutdown=STOP_SECONDS,
         )
+        # uvicorn declares whole seconds; asyncio, which gets them, takes any.
+        config.timeout_graceful_shutdown = min(STOP_SECONDS, STOP_SHARE * grace_seconds)  # pyright: ignore[reportAttributeAccessIssue]
         super().__init__(config)
         self._api = api
         self._stop = stop
+        self._refusing_seconds = min(REFUSING_SECONDS, REFUSING_SHARE * grace_seconds)
         self._refusing_since: float | None = None
 
     @contextmanager
@@ -165,5 +195,5 @@ class _Server(uvicorn.Server):
             self._api.stop_taking()
             self._refusing_since = time.monotonic()
         if self._refusing_since is not None:
-            self.should_exit = time.monotonic() - self._refusing_since >= REFUSING_SECONDS
+            self.should_exit = time.monotonic() - self._refusing_since >= self._refusing_seconds
         return await super().on_tick(counter)

@@ -1,13 +1,14 @@
 """The engine's own metrics, read when they are scraped.
 
-Covers: queries, chunks, proof of the mapping, cache counters. Does not cover usage, budgets and the ladder: the
-sidecar exports what policy needs. Names and help: `membudget_contract.metric_names`.
+Covers: queries, chunks, proof of the mapping, cache counters, in at most 500 series. Does not cover usage, budgets and
+the ladder: the sidecar exports what policy needs. Names and help: `membudget_contract.metric_names`.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
@@ -21,6 +22,10 @@ from membudget_engine.errors import IndexClosed
 from membudget_engine.search import AnsweredBy, Search
 from membudget_runtime.memory_runtime import MemoryRuntime
 
+COLLECTIONS: Final = 150
+"""Exported, those with the most chunks: with everything else fewer than 500 series whatever the data folder holds."""
+COMPONENTS: Final = 40
+
 
 class EngineCollector(Collector):
     """Reads search, cache and ledger once per scrape."""
@@ -33,18 +38,24 @@ class EngineCollector(Collector):
     def collect(self) -> Iterator[Family]:
         """All families."""
         yield _counter(metric_names.ENGINE_QUERIES, {(kind.value,): self._search.answered[kind] for kind in AnsweredBy})
-        opened = self._search.collections
-        yield _gauge(metric_names.ENGINE_CHUNKS, {(name,): c.manifest.count for name, c in opened.items()})
-        yield _gauge(metric_names.ENGINE_INDEX_MAPPED, _mapped(opened))
-        report = self._runtime.report()
+        largest = _largest(self._search.catalog.collections)
+        yield _gauge(metric_names.ENGINE_CHUNKS, {(name,): c.manifest.count for name, c in largest.items()})
+        yield _gauge(metric_names.ENGINE_INDEX_MAPPED, _mapped(largest))
+        parts = sorted(self._runtime.report().components, key=lambda part: part.owned_bytes, reverse=True)
         yield _gauge(
-            metric_names.ENGINE_COMPONENT_OWNED, {(part.name,): part.owned_bytes for part in report.components}
+            metric_names.ENGINE_COMPONENT_OWNED, {(part.name,): part.owned_bytes for part in parts[:COMPONENTS]}
         )
         counters, label = self._cache.answers.counters, (self._cache.answers.name,)
         yield _counter(metric_names.ENGINE_CACHE_HITS, {label: counters.hits})
         yield _counter(metric_names.ENGINE_CACHE_MISSES, {label: counters.misses})
         yield _counter(metric_names.ENGINE_CACHE_EVICTIONS, {label: counters.evictions})
         yield _counter(metric_names.ENGINE_CACHE_REFUSED, {label: counters.refused})
+
+
+def _largest(opened: Mapping[str, Collection]) -> dict[str, Collection]:
+    """Those with the most chunks: a data folder may hold any number of collections."""
+    by_chunks = sorted(opened.items(), key=lambda item: item[1].manifest.count, reverse=True)
+    return dict(by_chunks[:COLLECTIONS])
 
 
 def _mapped(opened: Mapping[str, Collection]) -> dict[tuple[str, ...], int]:

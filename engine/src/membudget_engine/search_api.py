@@ -8,6 +8,7 @@ bytes.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -64,8 +65,10 @@ class _Refused(Exception):
 class SearchApi:
     """The engine's HTTP side. `registry` holds what /metrics shows."""
 
-    def __init__(self, search: Search, registry: CollectorRegistry) -> None:
+    def __init__(self, search: Search, registry: CollectorRegistry, observe: Callable[[float], None]) -> None:
+        """`observe` hears how long each query took, its wait for a worker too."""
         self._search = search
+        self._observe = observe
         self._registry = registry
         self._pool = ThreadPoolExecutor(max_workers=query_workers(), thread_name_prefix="query")
         self._in_work = 0
@@ -102,21 +105,26 @@ class SearchApi:
     async def _collections(self, _request: Request) -> Response:
         views = [
             CollectionView(name, m.generation, m.count, m.dimension, m.index_type, m.embedder)
-            for name, m in ((name, opened.manifest) for name, opened in self._search.collections.items())
+            for name, m in ((name, opened.manifest) for name, opened in self._search.catalog.collections.items())
         ]
         return _json(msgspec.json.encode(views))
 
     async def _post_search(self, request: Request) -> Response:
         self._refuse_while_stopping()
         asked = _search_request(await _body(request))
-        with self._duration.time():
+        started = time.perf_counter()
+        try:
             answer = await self._in_worker(lambda: self._search.answer(asked.collection, asked.query, asked.hits))
+        finally:
+            took = time.perf_counter() - started
+            self._duration.observe(took)
+            self._observe(took)
         return _json(msgspec.json.encode(answer))
 
     async def _get_chunk(self, request: Request) -> Response:
         self._refuse_while_stopping()
         collection, wanted = request.path_params["collection"], request.path_params["chunk"]
-        chunk = await self._in_worker(lambda: self._search.collection(collection).chunks.get_by_id(wanted))
+        chunk = await self._in_worker(lambda: self._search.chunk(collection, wanted))
         if chunk is None:
             raise _Refused(404, "ChunkMissing", f"no chunk {wanted!r} in {collection!r}")
         return _json(msgspec.json.encode(chunk))

@@ -22,6 +22,9 @@ WAITING_QUERIES: Final = 256
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
 """With the interpreter's 5 ms, 20 busy threads delay the control socket by 300 ms; with this by 13 ms."""
 
+GRACE_SECONDS: Final = 30.0
+"""What Kubernetes gives a pod where nothing is said."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
@@ -35,6 +38,8 @@ class EngineSettings:
     """Shared with the sidecar: `engine.sock`."""
     host: str
     port: int
+    grace_seconds: float = GRACE_SECONDS
+    """From the signal to the kill: terminationGracePeriodSeconds of the pod."""
 
     @property
     def control_socket(self) -> Path:

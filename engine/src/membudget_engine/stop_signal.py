@@ -8,6 +8,7 @@ has no default action for a signal and would ignore it.
 from __future__ import annotations
 
 import signal
+import time
 from types import FrameType
 
 
@@ -20,6 +21,8 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.asked = False
+        self.asked_at = 0.0
+        """When the first one came, by the monotonic clock."""
         self._starting = True
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
@@ -29,8 +32,15 @@ class StopSignal:
         self._starting = False
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
+        if not self.asked:
+            self.asked, self.asked_at = True, time.monotonic()
         if self._starting:
             # Once: a second signal must not interrupt the closing of what start-up has opened.
             self._starting = False
             raise StopAsked
+
+
+def ignore_signals() -> None:
+    """Everything is done: while the interpreter ends, a signal must not become the exit code any more."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)

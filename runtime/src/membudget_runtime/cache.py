@@ -4,7 +4,8 @@ Covers: look-up, time to live, compression, exact owned bytes, eviction of one c
 to disk and back. Does not cover similarity (`membudget_engine.caches`) or when to act (`reclaim`, the sidecar).
 Values lie in an arena, only keys and places on the heap.
 
-Order of eviction inside one class: the least recently used entry over all collections of the class goes first.
+Order of eviction inside one class: the least recently used entry over all collections of the class goes first; the
+whole order and its reasons: docs/eviction-order.md.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from membudget_contract.control_api import Budgets
 from membudget_contract.policy import DEFAULT_COLLECTION, Priority
 from membudget_runtime.arena import SEGMENT_BYTES, Extent, SegmentArena, page_bytes
 from membudget_runtime.component import CollectionUse, Component, Ranking, Removed
+from membudget_runtime.entry_file import KeptEntry
 from membudget_runtime.errors import NoRoom, SpillDamaged, SpillFailed, ValueTooLarge
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.replacement import LeastRecentlyUsed
@@ -139,15 +141,7 @@ class BoundedCache(Component, Generic[Key]):
             older = self._peek(collection, key)
             if older is not None:
                 self._remove(older)
-            try:
-                self._ledger.admit(self, page_bytes(len(stored)) + self._entry_bytes, self._priority(collection))
-            except (NoRoom, ValueTooLarge):
-                self.counters.refused += 1
-                return False
-            self._add(key, collection, stored, packed=stored is not value)
-            # Admission counts what is spare as free, but the entry's bytes on the heap came on top of it.
-            self._stay_within(self._ledger.limit(self))
-        return True
+            return self._take(key, collection, stored, packed=stored is not value, seconds=self._ttl)
 
     def clear(self) -> int:
         """Drop every entry; returns how many."""
@@ -157,6 +151,32 @@ class BoundedCache(Component, Generic[Key]):
                 self._remove(entry)
             self._arena.clear()
             return len(entries)
+
+    def drop(self, collection: str) -> int:
+        """Drop every entry of one collection, some at a time; returns how many."""
+        with self._ledger.lock:
+            table = self._tables.get(collection)
+            entries = list(table) if table is not None else []
+        return self._drop_still_kept(entries).entries
+
+    def saved(self: BoundedCache[bytes], priority: Priority) -> Iterator[KeptEntry]:
+        """The entries of one class for `entry_file`, last used first, those on disk too."""
+        with self._ledger.lock:
+            ranking = self._ledger.bounds.ranking
+            tables = [table for name, table in self._tables.items() if ranking.priority(name) is priority]
+            entries = list(heapq.merge(*tables, key=lambda entry: entry.used_at))
+        for entry in reversed(entries):
+            stored = self._stored(entry)
+            if stored is not None:
+                left = entry.expires_at - self._clock()
+                yield KeptEntry(entry.collection, entry.key, stored, packed=entry.packed, seconds_left=left)
+
+    def restore(self: BoundedCache[bytes], kept: KeptEntry) -> bool:
+        """Take an entry of an earlier life; False when it is late, there is a newer one, or no room."""
+        with self._ledger.lock:
+            if kept.seconds_left <= 0 or self._peek(kept.collection, kept.key) is not None:
+                return False
+            return self._take(kept.key, kept.collection, kept.stored, packed=kept.packed, seconds=kept.seconds_left)
 
     def owned_bytes(self) -> int:
         """Resident bytes of the arena, and what entries cost on the heap."""
@@ -215,27 +235,62 @@ class BoundedCache(Component, Generic[Key]):
 
     def expire(self) -> Removed:
         """Drop entries past their time to live."""
-        removed = Removed()
         with self._ledger.lock:
             now = self._clock()
             late = [entry for table in self._tables.values() for entry in table if entry.expires_at <= now]
-        for start in range(0, len(late), EXPIRE_STEP):
+        removed = self._drop_still_kept(late)
+        self.counters.expirations += removed.entries
+        return removed
+
+    def evictions(self) -> int:
+        """Entries evicted since start."""
+        return self.counters.evictions
+
+    def apply(self, budgets: Budgets) -> str | None:
+        """Take over compression and the bound of the spill folder."""
+        self.compression = budgets.cache_compression
+        if self._spill is not None:
+            self._spill.max_bytes = budgets.spill_max_bytes
+        return None
+
+    def _drop_still_kept(self, entries: list[_Entry[Key]]) -> Removed:
+        """Drop these, as far as they are kept still, some under each hold of the lock."""
+        removed = Removed()
+        for start in range(0, len(entries), EXPIRE_STEP):
             with self._ledger.lock:
                 before = self._used_bytes()
-                for entry in late[start : start + EXPIRE_STEP]:
+                for entry in entries[start : start + EXPIRE_STEP]:
                     if self._peek(entry.collection, entry.key) is entry:
                         removed.count(entry.collection, self._cost(entry))
                         self._remove(entry)
                 self._move_together()
                 removed.freed_bytes += before - self._used_bytes()
-        self.counters.expirations += removed.entries
         return removed
 
-    def apply(self, budgets: Budgets) -> None:
-        """Take over compression and the bound of the spill folder."""
-        self.compression = budgets.cache_compression
-        if self._spill is not None:
-            self._spill.max_bytes = budgets.spill_max_bytes
+    def _take(self, key: Key, collection: str, stored: bytes, *, packed: bool, seconds: float) -> bool:
+        """Admit and add; the lock is held."""
+        try:
+            self._ledger.admit(self, page_bytes(len(stored)) + self._entry_bytes, self._priority(collection))
+        except (NoRoom, ValueTooLarge):
+            self.counters.refused += 1
+            return False
+        self._add(key, collection, stored, packed=packed, seconds=seconds)
+        # Admission counts what is spare as free, but the entry's bytes on the heap came on top of it.
+        self._stay_within(self._ledger.limit(self))
+        return True
+
+    def _stored(self, entry: _Entry[Key]) -> bytes | None:
+        """The entry's value as it is kept, from memory or disk; None when it has gone meanwhile."""
+        with self._ledger.lock:
+            place = entry.place if self._peek(entry.collection, entry.key) is entry else None
+            if isinstance(place, Extent):
+                return self._arena.read(place)
+        if place is None or self._spill is None:
+            return None
+        try:
+            return self._spill.read(place)
+        except SpillDamaged:
+            return None
 
     def _priority(self, collection: str) -> Priority:
         return self._ledger.bounds.ranking.priority(collection)
@@ -263,14 +318,14 @@ class BoundedCache(Component, Generic[Key]):
         table = self._tables.get(collection)
         return None if table is None else table.peek(key)
 
-    def _add(self, key: Key, collection: str, stored: bytes, *, packed: bool) -> None:
+    def _add(self, key: Key, collection: str, stored: bytes, *, packed: bool, seconds: float) -> None:
         now = self._clock()
         # Interned: a name parsed anew from each request would cost every entry a string of its own.
         name = sys.intern(collection)
         table = self._tables.get(name)
         if table is None:
             table = self._tables[name] = LeastRecentlyUsed()
-        entry = _Entry(key, name, self._arena.store(stored), packed, now, now + self._ttl)
+        entry = _Entry(key, name, self._arena.store(stored), packed, now, now + seconds)
         table.add(key, entry)
         table.byte_count += len(stored) + self._entry_bytes
         self._count += 1

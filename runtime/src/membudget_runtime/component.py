@@ -97,13 +97,21 @@ class Component(abc.ABC):
         """Bytes on disk."""
         return 0
 
+    def evictions(self) -> int:
+        """Entries evicted since start."""
+        return 0
+
     def collections(self) -> list[CollectionUse]:
         """The shares of the collections, for reports."""
         return []
 
-    def apply(self, budgets: Budgets) -> None:
-        """Take over what a new plan says beside ceilings. Never called in Observe mode."""
+    def apply(self, budgets: Budgets) -> str | None:
+        """Take over what a new plan says beside ceilings. Never called in Observe mode, nor with the lock held.
+
+        Returns why something was not taken over, None when all was.
+        """
         del budgets
+        return None
 
     def evict(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
         """Drop entries of exactly this class, least valuable first, until at least `target_bytes` are freed."""
@@ -122,4 +130,12 @@ class Component(abc.ABC):
     def page_out(self, target_bytes: int) -> int:
         """Give back the coldest mapped pages; bytes that left residency. Called without the lock."""
         del target_bytes
+        return 0
+
+
+class Account(Component):
+    """Holds nothing of its own: a name under which bytes are granted or tracked."""
+
+    def owned_bytes(self) -> int:
+        """None but what is tracked, which the ledger counts."""
         return 0

@@ -3,8 +3,14 @@
 RuntimeMemoryError
 +-- NoRoom          the bytes do not fit now; retriable
 +-- ValueTooLarge   the value can never fit under the component's ceiling
++-- TooManyHeld     so many ids are held at once; retriable
++-- IdTaken         the id holds something else
++-- UnknownComponent  neither a plan nor the service has such a component
 +-- SpillFailed     the spill folder did not take the bytes; they stay in memory
 +-- SpillDamaged    spilled bytes did not come back as they were written
++-- EntriesDamaged  a file of persisted entries is torn, changed or foreign
++-- PersistIncomplete  a process that ends has not persisted everything
++-- ReloadInside    an observer of a reload asked for one
 +-- AlreadyServed   another process serves the control socket
 +-- NoLongerAsked   who asked for an action has gone; nothing was done
 """
@@ -30,12 +36,36 @@ class ValueTooLarge(RuntimeMemoryError):
     """The value is larger than its component's whole ceiling; it is refused, nothing is evicted for it."""
 
 
+class TooManyHeld(RuntimeMemoryError):
+    """As many grants or tracked allocations as there may be at once; try again when some were released."""
+
+
+class IdTaken(RuntimeMemoryError):
+    """The id holds other bytes or another component: release it first, or take another id."""
+
+
+class UnknownComponent(RuntimeMemoryError):
+    """No component of that name in the plan or in the service: a misspelt one would be bounded by nothing."""
+
+
 class SpillFailed(RuntimeMemoryError):
     """The folder is full, read-only or gone; what was to be spilled stays in memory."""
 
 
 class SpillDamaged(RuntimeMemoryError):
     """A spilled record cannot be read back or fails its checksum; it counts as a miss, never as data."""
+
+
+class EntriesDamaged(RuntimeMemoryError):
+    """A file of persisted entries is torn, changed or foreign; nothing of it is used."""
+
+
+class PersistIncomplete(RuntimeMemoryError):
+    """Not everything was persisted: a full disk, or the time ran out. What is on disk is good."""
+
+
+class ReloadInside(RuntimeMemoryError):
+    """An observer of a reload asked for a reload: it would wait for itself."""
 
 
 class AlreadyServed(RuntimeMemoryError):

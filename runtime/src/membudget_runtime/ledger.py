@@ -19,8 +19,8 @@ from typing import Final
 from membudget_contract.policy import EVICTABLE, Priority, Signal
 from membudget_runtime.arena import SEGMENT_BYTES
 from membudget_runtime.bounds import Bounds
-from membudget_runtime.component import Component, Removed
-from membudget_runtime.errors import NoRoom, ValueTooLarge
+from membudget_runtime.component import Account, Component, Removed
+from membudget_runtime.errors import NoRoom, UnknownComponent, ValueTooLarge
 from membudget_runtime.own_memory import Allocator, OwnMemory
 from membudget_runtime.yielding_lock import YieldingLock
 
@@ -75,6 +75,7 @@ class Ledger:
         self._clock = clock
         self._components: dict[str, Component] = {}
         self._reserved: dict[str, int] = {}
+        self._tracked: dict[str, int] = {}
         self._admitted_since_reading = READ_AGAIN_BYTES
         self._read_at = -READ_AGAIN_SECONDS
         self._trimmed_at = -TRIM_AGAIN_SECONDS
@@ -86,7 +87,8 @@ class Ledger:
     def register(self, component: Component) -> None:
         """Take a component in; its name is its ceiling's name in the policy."""
         with self.lock:
-            if component.name in self._components:
+            former = self._components.get(component.name)
+            if former is not None and not isinstance(former, Account):
                 raise ValueError(f"component {component.name!r} is registered already")
             self._components[component.name] = component
 
@@ -125,10 +127,22 @@ class Ledger:
         held_over = self._held_over.get(component.name)
         return ceiling if ceiling is None or held_over is None else max(ceiling, held_over)
 
+    def owned_bytes(self, component: Component) -> int:
+        """Anonymous memory that the component owns and that is tracked in its name."""
+        return component.owned_bytes() + self._tracked.get(component.name, 0)
+
+    def reserved_bytes(self, component: Component) -> int:
+        """Admitted for the component and not allocated yet, as far as the ledger knows."""
+        return self._reserved.get(component.name, 0)
+
+    def tracked_bytes(self, component: str | None = None) -> int:
+        """Tracked in the name of one component, or of all."""
+        return sum(self._tracked.values()) if component is None else self._tracked.get(component, 0)
+
     def held_bytes(self, component: Component) -> int:
         """What counts against the component's ceiling: owned and in use, reserved, mapped where the signal has it."""
         return (
-            component.owned_bytes()
+            self.owned_bytes(component)
             - component.spare_bytes()
             + self._mapped_bytes(component)
             + self._reserved.get(component.name, 0)
@@ -166,14 +180,37 @@ class Ledger:
             NoRoom: they do not fit now, even after evicting what this priority may evict.
             ValueTooLarge: they can never fit.
         """
-        with self.lock:
-            self.admit(self._components[component], byte_count, priority)
-            self._reserved[component] = self._reserved.get(component, 0) + byte_count
+        self.set_aside(component, byte_count, priority)
         try:
             yield
         finally:
-            with self.lock:
-                self._reserved[component] -= byte_count
+            self.return_reserved(component, byte_count)
+
+    def set_aside(self, component: str, byte_count: int, priority: Priority = Priority.MEDIUM) -> None:
+        """Hold room until `return_reserved`.
+
+        Raises:
+            NoRoom, ValueTooLarge: as for `reserve`.
+            UnknownComponent: neither a plan nor the service has it.
+        """
+        with self.lock:
+            self.admit(self._named(component), byte_count, priority)
+            self._reserved[component] = self._reserved.get(component, 0) + byte_count
+
+    def return_reserved(self, component: str, byte_count: int) -> None:
+        """Give up room that was set aside: what was allocated in it is the component's own by now, or gone."""
+        with self.lock:
+            self._reserved[component] -= byte_count
+
+    def count_tracked(self, component: str, byte_count: int) -> None:
+        """So many bytes more, or less, exist in the component's name without its own doing.
+
+        Raises:
+            UnknownComponent: neither a plan nor the service has it.
+        """
+        with self.lock:
+            self._named(component)
+            self._tracked[component] = self._tracked.get(component, 0) + byte_count
 
     def admit(self, component: Component, byte_count: int, priority: Priority) -> None:
         """Make room for `byte_count` more bytes of a component; the caller holds the lock and allocates after.
@@ -273,7 +310,19 @@ class Ledger:
 
         Signal less this is what nobody manages, here and for the sidecar, which reads it in the report.
         """
-        return sum(component.owned_bytes() + self._mapped_bytes(component) for component in self._components.values())
+        return sum(
+            self.owned_bytes(component) + self._mapped_bytes(component) for component in self._components.values()
+        )
+
+    def _named(self, name: str) -> Component:
+        """The component of that name; one that only the plan knows has an account from now on."""
+        component = self._components.get(name)
+        if component is None:
+            if self.ceiling(name) is None:
+                known = ", ".join(sorted({*self._components, *self.bounds.ceilings}))
+                raise UnknownComponent(f"no component {name!r}; there are {known}")
+            component = self._components[name] = Account(name)
+        return component
 
     def _mapped_bytes(self, component: Component) -> int:
         # Unknown pages are in the signal and in no component: they count as unmanaged, and what fits stays the same.

@@ -1,13 +1,15 @@
 """The runtime as one object: what a service creates at start and closes at its end.
 
-Covers: putting ledger, caches, spill folder and control socket together, and the last budgets kept on disk. Does
-not cover what the service itself holds: it registers components. Its bounds hold from the first moment, without
-a sidecar: the kept budgets of its former life, else the built-in Production profile refined by `MEMBUDGET_*`.
+Covers: putting ledger, caches, limiter, tracked allocations, spill folder, persisted entries, reload and control
+socket together, and the last budgets kept on disk. Does not cover what the service itself holds: it registers
+components. Its bounds hold from the first moment, without a sidecar: the kept budgets of its former life, else the
+built-in Production profile refined by `MEMBUDGET_*`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Hashable, Mapping
@@ -15,17 +17,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from membudget_contract.control_api import Accepted, Budgets, Freed, FreeRequest, Report, Room
+from membudget_contract.control_api import (
+    Accepted,
+    AllocationRequest,
+    Allocations,
+    Budgets,
+    Freed,
+    FreeRequest,
+    Granted,
+    Persisted,
+    Released,
+    Reloaded,
+    Report,
+    Room,
+    Track,
+    Tracked,
+    TrackedList,
+)
 from membudget_contract.kept_file import KeptFileInvalid, read_kept, write_kept
 from membudget_runtime.bounds import bounds_of, start_budgets
 from membudget_runtime.cache import BoundedCache
+from membudget_runtime.component import Component
 from membudget_runtime.control_server import ControlServer
 from membudget_runtime.errors import NoLongerAsked
 from membudget_runtime.ledger import Ledger
+from membudget_runtime.limiter import CLEANUP_SECONDS, AllocationLimiter
 from membudget_runtime.own_memory import Allocator, OwnMemory
+from membudget_runtime.periodic import Periodic
+from membudget_runtime.persistence import Persistence, Persistent
 from membudget_runtime.reclaim import Reclaimer
+from membudget_runtime.reloads import Observer, Reloads
 from membudget_runtime.report import report
+from membudget_runtime.request_times import RequestTimes
 from membudget_runtime.spill import SpillStore
+from membudget_runtime.tracking import TrackedAllocations
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -37,7 +62,8 @@ log = logging.getLogger(__name__)
 class MemoryRuntime:
     """Holds bytes inside bounds, and answers the sidecar.
 
-    `state_folder` keeps the last budgets and spilled values; `environment` refines the start-up bounds.
+    `state_folder` keeps the last budgets, spilled values and persisted entries; `environment` refines the start-up
+    bounds.
     """
 
     def __init__(
@@ -52,12 +78,18 @@ class MemoryRuntime:
         self._memory, allocator = OwnMemory(), Allocator()
         allocator.use_one_arena()
         self.ledger = Ledger(bounds_of(start, start), memory=self._memory, allocator=allocator, clock=clock)
+        self.limiter = AllocationLimiter(self.ledger, clock)
+        self.tracking = TrackedAllocations(self.ledger)
         self._reclaimer = Reclaimer(self.ledger, start)
+        self._reloads = Reloads()
+        self._requests = RequestTimes(clock)
+        self._persistence = Persistence(state_folder / "persisted", time.time)
         budgets = self._former() or start
         self._configured = budgets if budgets.live else start
         """The newest budgets that may configure a component."""
         self._reclaimer.apply(budgets)
         self.spill = SpillStore(state_folder / "spill", start.spill_max_bytes)
+        self._cleanup = Periodic("stale-grants", CLEANUP_SECONDS, self.limiter.release_stale)
 
     def cache(
         self,
@@ -80,6 +112,23 @@ class MemoryRuntime:
         cache.apply(self._configured)
         return cache
 
+    def register(self, component: Component) -> str | None:
+        """Take in a component of the service's own, and tell it what holds; why it cannot take it over, else None."""
+        self.ledger.register(component)
+        return component.apply(self._configured)
+
+    def on_reload(self, name: str, observer: Observer) -> None:
+        """Tell this observer of every reload; one that raises keeps what it has, and the others are told as well."""
+        self._reloads.observe(name, observer)
+
+    def on_persist(self, name: str, persistent: Persistent) -> int:
+        """Persist these entries when asked to; how many of a former life were taken back just now."""
+        return self._persistence.register(name, persistent)
+
+    def observe_request(self, seconds: float) -> None:
+        """A request of the service took so long. Costs about a microsecond; from any thread."""
+        self._requests.observe(seconds)
+
     def serve(self, socket_path: Path) -> None:
         """Open the control socket.
 
@@ -94,11 +143,18 @@ class MemoryRuntime:
         if self._server is not None:
             self._server.close()
             self._server = None
+        self._cleanup.close()
         self._memory.close()
 
     def report(self) -> Report:
         """All figures at this moment."""
-        return report(self.ledger)
+        return report(
+            self.ledger,
+            allocations_bytes=self.limiter.held_bytes,
+            requests=self._requests.report(),
+            restored=self._persistence.restored,
+            set_aside=self._persistence.set_aside,
+        )
 
     def apply(self, budgets: Budgets, still_asked: Callable[[], bool] = lambda: True) -> Freed:
         """Hold new budgets, come down to them, and keep them for the next life.
@@ -129,6 +185,47 @@ class MemoryRuntime:
         """
         with self._turn(still_asked):
             return self._reclaimer.free(request)
+
+    def reload(self) -> Reloaded:
+        """Tell the observers of `on_reload`, once for all who ask meanwhile; actions go on beside it.
+
+        Raises:
+            ReloadInside: an observer asked.
+        """
+        return self._reloads.run()
+
+    def persist(self, seconds: float = math.inf) -> Persisted:
+        """Write the entries of `on_persist` to the state folder, for so many seconds; actions go on beside it.
+
+        Critical classes are written first, and in a class the most valuable entries: when the time runs out, what is on
+        disk is good and worth most. Also of use after `close`, at the end of a process.
+        """
+        latest = self._clock() + seconds
+        return self._persistence.persist(lambda: self._clock() < latest)
+
+    def allocate(self, asked: AllocationRequest) -> Granted:
+        """Leave to allocate; raises as `AllocationLimiter.request`."""
+        return self.limiter.request(asked)
+
+    def release_allocation(self, grant_id: str) -> Released:
+        """The operation has ended."""
+        return self.limiter.release(grant_id)
+
+    def allocations(self) -> Allocations:
+        """The grants in force."""
+        return self.limiter.listing()
+
+    def track(self, told: Track) -> Tracked:
+        """Count memory that exists; raises as `TrackedAllocations.track`."""
+        return self.tracking.track(told)
+
+    def release_tracked(self, tracked_id: str) -> Released:
+        """The memory was freed."""
+        return self.tracking.release(tracked_id)
+
+    def tracked(self) -> TrackedList:
+        """What is tracked."""
+        return self.tracking.listing()
 
     @contextmanager
     def _turn(self, still_asked: Callable[[], bool]) -> Generator[None]:

@@ -35,10 +35,12 @@ class Reclaimer:
         self._ledger.set_bounds(bounds_of(budgets, self._start))
         before, removed = self._owned(), Removed()
         if not budgets.live:
-            return self._freed(before, removed, Priority.HIGH)
+            return self._freed(before, removed, Priority.HIGH, candidates=0)
+        candidates = self._candidates(Priority.HIGH)
         gc.set_threshold(*budgets.gc_thresholds)
         for component in self._ledger.components:
-            component.apply(budgets)
+            problem = component.apply(budgets)
+            removed.problem = removed.problem or problem
         for component in self._ledger.components:
             removed.add(self._come_under_ceiling(component))
         for _ in range(PASSES):
@@ -48,30 +50,52 @@ class Reclaimer:
                 break
             removed.add(self._evict(over, Priority.HIGH))
             self._page_out(self._ledger.over_bytes())
-        return self._freed(before, removed, Priority.HIGH)
+        return self._freed(before, removed, Priority.HIGH, candidates)
 
     def free(self, request: FreeRequest) -> Freed:
         """Carry out one request; never touches Critical data, whatever it says."""
         before = self._owned()
         up_to = min(request.up_to, Priority.HIGH, key=lambda priority: priority.rank)
+        candidates = 0
         match request.means:
             case Means.CLEANUP:
+                candidates = self._entries()
                 removed = self._cleanup(request.target_bytes)
             case Means.SPILL:
+                candidates = self._candidates(up_to)
                 removed = self._spill(request.target_bytes, up_to)
+                self._page_out(request.target_bytes - removed.freed_bytes)
             case Means.EVICT:
+                candidates = self._candidates(up_to)
                 removed = self._evict(request.target_bytes, up_to)
+                self._page_out(request.target_bytes - removed.freed_bytes)
             case Means.COLLECT:
                 gc.collect()
                 removed = Removed()
             case Means.TRIM:
                 removed = Removed()
         self._ledger.trim()
-        return self._freed(before, removed, up_to)
+        return self._freed(before, removed, up_to, candidates)
 
     def _owned(self) -> int:
         with self._ledger.lock:
-            return sum(component.owned_bytes() for component in self._ledger.components)
+            return sum(map(self._ledger.owned_bytes, self._ledger.components))
+
+    def _entries(self) -> int:
+        """All entries: an expiry looks at each."""
+        with self._ledger.lock:
+            return sum(use.entries for component in self._ledger.components for use in component.collections())
+
+    def _candidates(self, up_to: Priority) -> int:
+        """Entries that an eviction or a spill up to this class might take."""
+        with self._ledger.lock:
+            ranking = self._ledger.bounds.ranking
+            return sum(
+                use.entries
+                for component in self._ledger.components
+                for use in component.collections()
+                if any(ranking.may_evict(use.name, priority) for priority in EVICTABLE[: up_to.rank + 1])
+            )
 
     def _cleanup(self, target_bytes: int) -> Removed:
         """What costs no one anything: expired entries, unreachable objects, mapped pages that nobody reads."""
@@ -124,20 +148,13 @@ class Reclaimer:
                 return
             target_bytes -= component.page_out(target_bytes)
 
-    def _freed(self, before: int, removed: Removed, up_to: Priority) -> Freed:
-        with self._ledger.lock:
-            ranking = self._ledger.bounds.ranking
-            left = any(
-                ranking.may_evict(use.name, priority)
-                for priority in EVICTABLE[: up_to.rank + 1]
-                for component in self._ledger.components
-                for use in component.collections()
-            )
+    def _freed(self, before: int, removed: Removed, up_to: Priority, candidates: int) -> Freed:
         return Freed(
             owned_before_bytes=before,
             owned_after_bytes=self._owned(),
             entries=removed.entries,
+            candidates=candidates,
             collections=removed.collections,
-            exhausted=not left,
+            exhausted=not self._candidates(up_to),
             problem=removed.problem,
         )

@@ -8,14 +8,21 @@ from __future__ import annotations
 import gc
 import os
 
-from membudget_contract.control_api import CollectionReport, ComponentReport, GcReport, Report
+from membudget_contract.control_api import CollectionReport, ComponentReport, GcReport, Report, RequestReport
 from membudget_contract.policy import EVICTABLE, Priority
 from membudget_runtime.component import Component
 from membudget_runtime.ledger import Ledger
 
 
-def report(ledger: Ledger) -> Report:
-    """All figures under one hold of the lock, so that they agree with each other."""
+def report(
+    ledger: Ledger,
+    *,
+    allocations_bytes: int = 0,
+    requests: RequestReport | None = None,
+    restored: int = 0,
+    set_aside: int = 0,
+) -> Report:
+    """All figures of the ledger under one hold of the lock, so that they agree with each other."""
     with ledger.lock:
         return Report(
             pid=os.getpid(),
@@ -23,6 +30,12 @@ def report(ledger: Ledger) -> Report:
             room_bytes=ledger.room_bytes(),
             plan_hash=ledger.bounds.plan_hash,
             refused=ledger.refused,
+            evictions=sum(component.evictions() for component in ledger.components),
+            allocations_bytes=allocations_bytes,
+            tracked_bytes=ledger.tracked_bytes(),
+            requests=requests,
+            restored=restored,
+            set_aside=set_aside,
             components=tuple(_component(ledger, component) for component in ledger.components),
             collections=tuple(
                 CollectionReport(
@@ -44,7 +57,7 @@ def _component(ledger: Ledger, component: Component) -> ComponentReport:
     uses = component.collections()
     return ComponentReport(
         name=component.name,
-        owned_bytes=component.owned_bytes(),
+        owned_bytes=ledger.owned_bytes(component),
         mapped_bytes=component.mapped_bytes(),
         budget_bytes=ledger.ceiling(component.name),
         entries=sum(use.entries for use in uses),
@@ -55,6 +68,9 @@ def _component(ledger: Ledger, component: Component) -> ComponentReport:
         ),
         critical_bytes=sum(use.owned_bytes for use in uses if ranking.priority(use.name) is Priority.CRITICAL),
         spilled_bytes=component.spilled_bytes(),
+        reserved_bytes=ledger.reserved_bytes(component),
+        tracked_bytes=ledger.tracked_bytes(component.name),
+        evictions=component.evictions(),
     )
 
 

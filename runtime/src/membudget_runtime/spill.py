@@ -11,6 +11,7 @@ CRC-32 of each record stay in memory. No pickle.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import threading
@@ -21,12 +22,17 @@ from pathlib import Path
 from typing import Final
 
 from membudget_runtime.errors import SpillDamaged, SpillFailed
+from membudget_runtime.written_aside import written_aside
 
 MAGIC: Final = b"MBSPILL1"
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """Bytes gathered for one write: the memory that spilling itself needs."""
 
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""A pipe in place of a batch would let the open wait for its writer."""
 _NAME: Final = re.compile(r"batch-[0-9]+-[0-9]+(\.part)?")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -62,14 +68,14 @@ class SpillStore:
         self.used_bytes = 0
         self._next = 0
         self._lock = threading.Lock()
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in folder.iterdir():
-                # Only names of our own making; unlink never follows a link.
-                if _NAME.fullmatch(path.name):
+        _make(folder)
+        for path in folder.iterdir():
+            # Only names of our own making; unlink never follows a link.
+            if _NAME.fullmatch(path.name):
+                try:
                     path.unlink(missing_ok=True)
-        except OSError as error:
-            raise SpillFailed(f"the spill folder {folder} cannot be used: {error.strerror}") from None
+                except OSError as error:
+                    log.warning("left in the spill folder: %s: %s", path, error.strerror)
 
     def write(self, records: Sequence[bytes]) -> list[SpillPlace]:
         """Write one batch; all records are on disk when this returns, or none is.
@@ -78,6 +84,7 @@ class SpillStore:
             SpillFailed: the bound is reached, or the file system refused.
         """
         size = len(MAGIC) + sum(map(len, records))
+        _make(self.folder)  # somebody may have cleaned up
         with self._lock:
             if self.used_bytes + size > self.max_bytes:
                 raise SpillFailed(f"{self.folder} holds {self.used_bytes} of {self.max_bytes} bytes, {size} more asked")
@@ -85,7 +92,9 @@ class SpillStore:
             self._next += 1
             path = self.folder / f"batch-{os.getpid()}-{self._next}"
         try:
-            _write_aside(path, records)
+            with written_aside(path) as file:
+                file.write(MAGIC)
+                file.writelines(records)
         except OSError as error:
             with self._lock:
                 self.used_bytes -= size
@@ -105,7 +114,7 @@ class SpillStore:
             SpillDamaged: the file is gone, short or changed, or the disk failed.
         """
         try:
-            descriptor = os.open(place.batch.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(place.batch.path, _READ)
             try:
                 record = os.pread(descriptor, place.length, place.offset)
             finally:
@@ -127,20 +136,10 @@ class SpillStore:
             place.batch.path.unlink()
 
 
-def _write_aside(path: Path, records: Sequence[bytes]) -> None:
-    """Write beside, sync, rename: a crash leaves no half batch under a final name."""
-    aside = path.with_name(path.name + ".part")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _make(folder: Path) -> None:
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(MAGIC)
-            file.writelines(records)
-            file.flush()
-            os.fsync(file.fileno())
-            # Written pages would stay charged to this cgroup as page cache.
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        aside.rename(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        raise
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpillFailed(f"the spill folder {folder} cannot be used: {error.strerror}") from None
+    if folder.is_symlink():
+        raise SpillFailed(f"the spill folder {folder} cannot be used: it is a link")

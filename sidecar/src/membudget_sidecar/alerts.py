@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from membudget_contract.plan import AlertRules, EffectivePlan
 from membudget_contract.policy_alerts import AlertName
 from membudget_contract.quantities import MIB
-from membudget_contract.sidecar_api import ActionKind, ActionRecord
+from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus
 
 ENDS_AFTER_SECONDS: Final = 60.0
 """Without its condition; a slow spill or frequent evictions stay for as long after the last one."""
@@ -79,6 +79,8 @@ class Alerts:
         """Remember what may be alerted of an action."""
         if record.started_at is None or record.finished_at is None or record.owned_before_bytes is None:
             return  # never carried out: decided in Observe, or refused
+        if record.status is ActionStatus.HARMFUL:
+            return  # told a second time, with what followed from it
         if record.kind is ActionKind.SPILL:
             seconds = max(0.0, record.finished_at - record.started_at)
             self._slow_spill = _Event(now, seconds)

@@ -15,7 +15,7 @@ from membudget_sidecar import cgroup_v1, cgroup_v2
 from membudget_sidecar.cgroup_reading import CgroupReading
 from membudget_sidecar.kernel_file import read_text
 from membudget_sidecar.process import Process
-from membudget_sidecar.reading import Absent, SignalReading
+from membudget_sidecar.reading import Absent, Reading, SignalReading
 
 # The kernel puts this file into the root of a v1 hierarchy only (CFTYPE_ONLY_ON_ROOT): a container's mount
 # looks like a root, and has none.
@@ -29,6 +29,7 @@ class _Hierarchy:
     read: Callable[[Sequence[str]], CgroupReading]
     read_unreclaimable: Callable[[str], SignalReading]
     read_working_set: Callable[[str], SignalReading]
+    read_limit: Callable[[Sequence[str]], Reading]
     marker: str
     limit: str
     mounts: tuple[str, ...]
@@ -38,6 +39,7 @@ _V1 = _Hierarchy(
     cgroup_v1.read_v1,
     cgroup_v1.read_v1_unreclaimable,
     cgroup_v1.read_v1_working_set,
+    cgroup_v1.read_v1_limit,
     cgroup_v1.MARKER,
     cgroup_v1.LIMIT,
     ("/memory",),
@@ -47,6 +49,7 @@ _V2 = _Hierarchy(
     cgroup_v2.read_v2,
     cgroup_v2.read_v2_unreclaimable,
     cgroup_v2.read_v2_working_set,
+    cgroup_v2.read_v2_limit,
     cgroup_v2.MARKER,
     cgroup_v2.LIMIT,
     ("", "/unified"),
@@ -85,6 +88,16 @@ class MemoryCgroup:
     def read_working_set(self) -> SignalReading:
         """What `read` says of that one figure, for a third of the time."""
         return self._checked(self._hierarchy.read_working_set(self.directories[0]))
+
+    def read_limit(self) -> Reading:
+        """What `read` says of that one figure; the limit of a cgroup that is gone is absent."""
+        limit = self._hierarchy.read_limit(self.directories)
+        return self.process.absence() or limit
+
+    @property
+    def pressure_file(self) -> str:
+        """Where version 2 tells of stalls of this cgroup; version 1 has no such file."""
+        return f"{self.directories[0]}/memory.pressure"
 
     def _checked(self, reading: SignalReading) -> SignalReading:
         gone = self.process.absence()
@@ -153,7 +166,19 @@ def _has(*parts: str) -> bool:
 def _not_found(process: Process, membership: _Membership, cgroup_root: Path) -> Absent:
     if membership.path == "/":
         return Absent(f"the process with pid {process.pid} is in the root cgroup and has none of its own")
+    own_view = f"{process.proc}/{process.pid}/root/sys/fs/cgroup"
     return Absent(
-        f"no {membership.hierarchy.marker} of {membership.path} under {process.proc}/{process.pid}/root/sys/fs/cgroup"
+        f"no {membership.hierarchy.marker} of {membership.path} under {own_view}{_denial(own_view)}"
         f" nor under {cgroup_root}"
     )
+
+
+def _denial(directory: str) -> str:
+    """What an unprivileged sidecar meets when the engine runs as another user; the remedy is one uid for both."""
+    try:
+        os.lstat(directory)
+    except PermissionError as error:
+        return f" ({error.strerror})"
+    except OSError:
+        return ""
+    return ""

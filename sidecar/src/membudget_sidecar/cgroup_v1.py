@@ -55,6 +55,11 @@ def read_v1_working_set(own: str) -> SignalReading:
     return SignalReading(_working_set(read_count(f"{own}/{MARKER}"), stat), f"{own} {WORKING_SET_RULE}")
 
 
+def read_v1_limit(directories: Sequence[str]) -> Reading:
+    """The same figure as `read_v1` has, from no more files than it needs."""
+    return _limit(directories, read_figures(f"{directories[0]}/memory.stat", parse_keyed))
+
+
 def _unreclaimable(own: str, stat: Figures) -> SignalReading:
     kernel, kernel_source = _kernel(own)
     source = f"{stat.source} {_RSS} + {_SHMEM}, {kernel_source}"
@@ -81,9 +86,9 @@ def _kernel(directory: str) -> tuple[Reading, str]:
 
 def _limit(directories: Sequence[str], stat: Figures) -> Reading:
     limits = [_bounded(read_count(f"{directory}/{LIMIT}")) for directory in directories]
-    # The kernel's own minimum also knows ancestors above the mount, as a pod's above its container's.
-    known_to_kernel = _bounded(stat.get("hierarchical_memory_limit"))
-    return tightest([*limits, NO_LIMIT if isinstance(known_to_kernel, Absent) else known_to_kernel])
+    # The kernel's own minimum also knows ancestors above the mount, as a pod's above its container's: passed over
+    # while it cannot be read, it would let the budget rise above the pod's limit for one sample.
+    return tightest([*limits, _bounded(stat.get("hierarchical_memory_limit"))])
 
 
 def _bounded(limit: Reading) -> Reading:

@@ -38,7 +38,7 @@ def read_v2(directories: Sequence[str]) -> CgroupReading:
         version="v2",
         source=own,
         usage=usage,
-        limit=tightest(_limit(f"{directory}/{LIMIT}") for directory in directories),
+        limit=read_v2_limit(directories),
         working_set=_working_set(usage, stat),
         unreclaimable=unreclaimable.bytes,
         unreclaimable_source=unreclaimable.source,
@@ -59,6 +59,11 @@ def read_v2_working_set(own: str) -> SignalReading:
     """The same figure as `read_v2` has, from no more files than it needs."""
     stat = read_figures(f"{own}/memory.stat", parse_keyed)
     return SignalReading(_working_set(read_count(f"{own}/{MARKER}"), stat), f"{own} {WORKING_SET_RULE}")
+
+
+def read_v2_limit(directories: Sequence[str]) -> Reading:
+    """The same figure as `read_v2` has, from no more files than it needs."""
+    return tightest(_limit(f"{directory}/{LIMIT}") for directory in directories)
 
 
 def _unreclaimable(stat: Figures) -> SignalReading:

@@ -10,20 +10,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.registry import Collector
-
 from membudget_contract import metric_names
+from membudget_contract.control_api import CollectionReport
 from membudget_contract.metric_names import Metric
 from membudget_contract.policy import Mode
+from membudget_contract.policy_alerts import AlertName
+from membudget_sidecar.alert_families import alert_families
+from membudget_sidecar.breakdown import collection_uses
 from membudget_sidecar.engine_link import CONNECTED
+from membudget_sidecar.exposition import Collector, CounterMetricFamily, Family, GaugeMetricFamily
 from membudget_sidecar.loop import Loop
 from membudget_sidecar.order_gate import OrderGate
+from membudget_sidecar.reading import Absent, Fraction
 from membudget_sidecar.sample import Sample
 
 COMPONENTS: Final = 40
 """Exported of each family, those that own most; their names come from the engine and from policies."""
+COLLECTIONS: Final = 20
+OTHER: Final = "other"
+"""All the smaller collections, and one that is called so."""
+SUSPECTS: Final = 10
 
 Values = Mapping[tuple[str, ...], float | None]
 
@@ -37,9 +43,13 @@ class SidecarCollector(Collector):
         self._wall = wall
 
     def collect(self) -> Iterator[Family]:
-        """Usage, budget, components, ladder, actions and the sidecar's own cost."""
+        """Usage, budget, kernel, components, ladder, alerts, actions and the sidecar's own cost."""
         yield from self._usage()
+        yield from self._process()
+        yield from self._cgroup()
         yield from self._components()
+        yield from self._outlook()
+        yield from alert_families(self._loop)
         yield from self._ladder()
         if self._gate is not None:
             yield from self._orders(self._gate)
@@ -56,8 +66,59 @@ class SidecarCollector(Collector):
         yield _gauge(metric_names.BUDGET, {(): plan.total_bytes})
         yield _gauge(metric_names.LIMIT, {(): watch.limit})
         yield _gauge(metric_names.RESIDENT, {(): _number(resident)})
+        yield _gauge(metric_names.PRESSURE, {(): _number(watch.history.pressure(plan.total_bytes))})
+        yield _gauge(metric_names.SIGNAL_PEAK, {(): _number(watch.history.peak())})
+        seen = watch.seen
+        yield _gauge(metric_names.UNMANAGED, {(): seen.unmanaged_bytes if seen else None})
         yield _gauge(metric_names.ROOM, {(): link.report.room_bytes if link.report else None})
         yield _gauge(metric_names.ENGINE_UP, {(): float(link.state == CONNECTED)})
+
+    def _process(self) -> Iterator[Family]:
+        sample, report = self._loop.watch.sample, self._loop.link.report
+        if isinstance(sample, Sample):
+            read = sample.process
+            kinds = {
+                "anonymous": read.anonymous,
+                "file": read.file,
+                "shmem": read.shmem,
+                "swap": read.swap,
+                "page_tables": read.page_tables,
+            }
+            yield _gauge(metric_names.PROCESS_MEMORY, {(kind,): _number(value) for kind, value in kinds.items()})
+            faults = {"minor": read.minor_faults, "major": read.major_faults}
+            yield _counter(metric_names.PROCESS_FAULTS, {(kind,): _number(value) for kind, value in faults.items()})
+            yield _gauge(metric_names.AVAILABLE, {(): _number(sample.available)})
+            yield _gauge(metric_names.LIMIT_USAGE, {(): _ratio(sample.limit_percent)})
+        yield _counter(metric_names.GC_COLLECTIONS, {(): report.gc.collections if report else None})
+        yield _counter(metric_names.GC_COLLECTED, {(): report.gc.collected if report else None})
+
+    def _cgroup(self) -> Iterator[Family]:
+        sample = self._loop.watch.sample
+        read = sample.cgroup if isinstance(sample, Sample) else sample
+        if isinstance(read, Absent):
+            return
+        kinds = {
+            "usage": read.usage,
+            "working_set": read.working_set,
+            "unreclaimable": read.unreclaimable,
+            "swap": read.swap,
+        }
+        yield _gauge(metric_names.CGROUP_MEMORY, {(kind,): _number(value) for kind, value in kinds.items()})
+        yield _counter(metric_names.CGROUP_LIMIT_HITS, {(): _number(read.limit_hits)})
+        yield _counter(metric_names.CGROUP_OOM_KILLS, {(): _number(read.oom_kills)})
+        yield _counter(metric_names.CGROUP_REFAULTS, {(): _number(read.refaults)})
+        yield _gauge(metric_names.CGROUP_STALL, {(): _ratio(read.stall_percent)})
+
+    def _outlook(self) -> Iterator[Family]:
+        watch, alerts = self._loop.watch, self._loop.alerts
+        foretold = watch.forecast
+        seconds = None if isinstance(foretold, Absent) else foretold.seconds
+        yield _gauge(metric_names.LIMIT_FORECAST, {(): seconds})
+        suspects = sorted(watch.leaks.suspects, key=lambda each: each.grown_bytes, reverse=True)[:SUSPECTS]
+        yield _gauge(metric_names.LEAK_SUSPECTED, {(each.subject,): each.grown_bytes for each in suspects})
+        active = {alert.name for alert in alerts.active}
+        yield _gauge(metric_names.ALERT_ACTIVE, {(name.value,): float(name in active) for name in AlertName})
+        yield _counter(metric_names.ALERTS, {(name.value,): alerts.by_name[name] for name in AlertName})
 
     def _components(self) -> Iterator[Family]:
         report = self._loop.link.report
@@ -67,12 +128,15 @@ class SidecarCollector(Collector):
         yield _gauge(metric_names.COMPONENT_MAPPED, {(part.name,): part.mapped_bytes for part in parts})
         budgets = sorted(self._loop.keeper.effective.components.items(), key=lambda item: item[1], reverse=True)
         yield _gauge(metric_names.COMPONENT_BUDGET, {(name,): budget for name, budget in budgets[:COMPONENTS]})
+        yield _gauge(metric_names.COLLECTION_OWNED, _collections(report.collections if report else ()))
 
     def _ladder(self) -> Iterator[Family]:
         loop = self._loop
         ladder = loop.watch.ladder
         yield _gauge(metric_names.LEVEL, {(): ladder.level.rank})
         yield _gauge(metric_names.ENFORCING, {(): float(loop.keeper.effective.mode is Mode.ENFORCE)})
+        stopped = loop.keeper.enforcement.stopped_until is not None
+        yield _gauge(metric_names.ENFORCEMENT_STOPPED, {(): float(stopped)})
         yield _counter(metric_names.TRANSITIONS, {(): ladder.transitions})
         tally = loop.tally
         actions = {(kind.value, ended.value): count for (kind, ended), count in list(tally.actions.items())}
@@ -88,8 +152,23 @@ class SidecarCollector(Collector):
         yield _counter(metric_names.BAD_SIGNATURES, {(): gate.bad_signatures})
 
 
-def _number(reading: object) -> float | None:
-    return float(reading) if isinstance(reading, int) else None
+def _collections(reports: tuple[CollectionReport, ...]) -> dict[tuple[str, ...], float]:
+    largest: dict[tuple[str, ...], float] = {}
+    other = 0
+    for use in collection_uses(reports):
+        if len(largest) < COLLECTIONS and use.name != OTHER:
+            largest[use.name,] = use.owned_bytes
+        else:
+            other += use.owned_bytes
+    return {**largest, (OTHER,): other} if reports else {}
+
+
+def _number(reading: float | Absent | None) -> float | None:
+    return float(reading) if isinstance(reading, int | float) else None
+
+
+def _ratio(percent: Fraction) -> float | None:
+    return None if isinstance(percent, Absent) else percent / 100
 
 
 def _gauge(metric: Metric, values: Values) -> Family:

@@ -16,17 +16,35 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from membudget_contract.control_api import (
+    ALLOCATIONS_PATH,
+    ALLOCATIONS_RELEASE_PATH,
     BUDGETS_PATH,
     FREE_PATH,
+    PERSIST_PATH,
+    RELOAD_PATH,
     REPORT_PATH,
     ROOM_PATH,
+    TRACKED_PATH,
+    TRACKED_RELEASE_PATH,
     Accepted,
+    AllocationRelease,
+    AllocationRequest,
+    Allocations,
     Budgets,
     Freed,
     FreeRequest,
+    Granted,
+    Persisted,
     Problem,
+    Released,
+    Reloaded,
+    ReloadRequest,
     Report,
     Room,
+    Track,
+    Tracked,
+    TrackedList,
+    TrackRelease,
 )
 from membudget_contract.plan import Message
 from membudget_sidecar.errors import EngineRefused, EngineUnreachable
@@ -115,6 +133,38 @@ class ControlClient:
         """Have bytes given back; raises EngineUnreachable, EngineRefused."""
         return self._ask("POST", FREE_PATH, request, Freed)
 
+    def reload(self) -> Reloaded:
+        """Have it look again at what is on disk; raises EngineUnreachable, EngineRefused."""
+        return self._ask("POST", RELOAD_PATH, ReloadRequest(), Reloaded)
+
+    def persist(self) -> Persisted:
+        """Have it write what a next life would restore; raises EngineUnreachable, EngineRefused."""
+        return self._ask("POST", PERSIST_PATH, None, Persisted)
+
+    def allocate(self, request: AllocationRequest) -> Granted:
+        """Ask for leave to allocate; raises EngineUnreachable, EngineRefused."""
+        return self._ask("POST", ALLOCATIONS_PATH, request, Granted)
+
+    def release_allocation(self, request: AllocationRelease) -> Released:
+        """An allocation has ended; raises EngineUnreachable, EngineRefused."""
+        return self._ask("POST", ALLOCATIONS_RELEASE_PATH, request, Released)
+
+    def allocations(self) -> Allocations:
+        """The grants in force; raises EngineUnreachable, EngineRefused."""
+        return self._ask("GET", ALLOCATIONS_PATH, None, Allocations)
+
+    def track(self, request: Track) -> Tracked:
+        """Count memory that is allocated already; raises EngineUnreachable, EngineRefused."""
+        return self._ask("POST", TRACKED_PATH, request, Tracked)
+
+    def release_tracked(self, request: TrackRelease) -> Released:
+        """Memory that was tracked is freed; raises EngineUnreachable, EngineRefused."""
+        return self._ask("POST", TRACKED_RELEASE_PATH, request, Released)
+
+    def tracked(self) -> TrackedList:
+        """What is tracked; raises EngineUnreachable, EngineRefused."""
+        return self._ask("GET", TRACKED_PATH, None, TrackedList)
+
     def peer_pid(self) -> int:
         """Pid of the process that listens, in our pid namespace; raises EngineUnreachable."""
         try:
@@ -141,7 +191,7 @@ class ControlClient:
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
             self.close()
             raise EngineUnreachable(f"{self._path} {path}: {error or type(error).__name__}") from None
-        raise EngineRefused(_detail(content))
+        raise _refusal(status, content)
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         if self._connection is not None:
@@ -154,9 +204,9 @@ class ControlClient:
         return self._connection.exchange(method, path, body)
 
 
-def _detail(content: bytes) -> str:
+def _refusal(status: int, content: bytes) -> EngineRefused:
     try:
         problem = msgspec.json.decode(content, type=Problem)
     except msgspec.DecodeError:
-        return "the runtime refused without saying why"
-    return f"{problem.reason}: {problem.detail}"
+        return EngineRefused(status, "Refused", "the runtime refused without saying why")
+    return EngineRefused(status, problem.reason, problem.detail)

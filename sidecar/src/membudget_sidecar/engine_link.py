@@ -29,15 +29,16 @@ log = logging.getLogger(__name__)
 
 
 class EngineLink:
-    """Follows one control socket, in one thread; others read `process`, `report` and `state`."""
+    """Follows one control socket. `find` is for one thread, `ask_report` and the client for one that may be another."""
 
     def __init__(self, settings: SidecarSettings) -> None:
         self._settings = settings
         self.client = ControlClient(settings.control_socket, QUESTION_SECONDS)
         self.process: EngineProcess | None = None
         self.report: Report | None = None
-        """The newest; None once a question was not answered."""
+        """The newest of `process`; None once a question was not answered."""
         self.state = WAITING
+        self._connection_is_old = False
         self._socket_file: tuple[int, int] | None = None
         self._reported_at = -float("inf")
         self._ask_again_at = -float("inf")
@@ -56,24 +57,31 @@ class EngineLink:
             self._lost(error)
             return False
         self._socket_file, self._ask_again_at = socket_file, -float("inf")
-        self.client.close()
+        self._connection_is_old = True
         if self.process is not None and self.process.pid == pid and self.process.is_alive():
             return False
         self.process = find_engine_process(self._settings.proc, self._settings.cgroup, pid)
+        self.report = None
         log.info("found the engine, pid %d", pid)
         return True
 
     def ask_report(self, now: float) -> None:
         """Have the engine report; without an answer it is asked again only after a pause."""
-        if self.process is None or now < self._ask_again_at:
+        process = self.process
+        if process is None or now < self._ask_again_at:
             return
+        if self._connection_is_old:
+            self._connection_is_old = False
+            self.client.close()
         try:
-            self.report = self.client.report()
+            report = self.client.report()
         except (EngineUnreachable, EngineRefused) as error:
             self._ask_again_at = now + ASK_AGAIN_SECONDS
             self._lost(error)
             return
-        self._reported_at = now
+        if process is not self.process:  # another engine was found while this one answered
+            return
+        self.report, self._reported_at = report, now
         if self.state == UNREACHABLE:
             log.info("the engine answers again")
         self.state = CONNECTED

@@ -16,10 +16,10 @@ from membudget_contract.policy import Signal
 from membudget_sidecar.cgroup import MemoryCgroup, find_memory_cgroup
 from membudget_sidecar.process import Process
 from membudget_sidecar.reading import Absent, SignalReading
-from membudget_sidecar.sample import Sample, read_signal, take_sample
+from membudget_sidecar.sample import QuickReading, Sample, read_quickly, read_signal, take_sample
 
 READINGS: Final = 3
-READING_PAUSE_SECONDS: Final = 0.005
+READING_PAUSE_SECONDS: Final = 0.002
 """A verified figure is the median of three readings: one page fault more or less must not decide."""
 
 
@@ -46,6 +46,15 @@ class EngineProcess:
     def signal_reading(self, signal: Signal) -> SignalReading:
         """The signal alone, by the cheapest way."""
         return read_signal(signal, self.process, self.cgroup)
+
+    def quick_reading(self, signal: Signal) -> QuickReading:
+        """The signal and the live limit, by the cheapest way."""
+        return read_quickly(signal, self.process, self.cgroup)
+
+    def pressure_files(self) -> tuple[str, ...]:
+        """Where the kernel tells of stalls: of this cgroup first, of the host after it."""
+        own = () if isinstance(self.cgroup, Absent) else (self.cgroup.pressure_file,)
+        return (*own, f"{self.process.proc}/pressure/memory")
 
     def verified_reading(self, signal: Signal, sleep: Callable[[float], None] = time.sleep) -> SignalReading:
         """The median of three readings; absent when one of them is."""

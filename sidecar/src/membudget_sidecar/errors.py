@@ -23,7 +23,11 @@ class EngineUnreachable(SidecarError):
 
 
 class EngineRefused(SidecarError):
-    """The runtime understood the request and refused it; the message is its own."""
+    """The runtime understood the request and refused it; status, reason and detail are its own."""
+
+    def __init__(self, status: int, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.status, self.reason, self.detail = status, reason, detail
 
 
 class QueueFull(SidecarError):

@@ -72,7 +72,8 @@ class Leaks:
 
     def __init__(self, rule: LeakRule) -> None:
         self.suspects: tuple[Suspect, ...] = ()
-        self._rule = rule
+        self.rule = rule
+        """What makes a suspect from the next look on; what was seen so far stays."""
         self._unmanaged = Course()
         self._components: dict[str, Course] = {}
 
@@ -97,14 +98,14 @@ class Leaks:
         self.suspects = tuple(suspect for suspect in found if suspect is not None)
 
     def _unmanaged_suspect(self) -> Suspect | None:
-        least = SUSTAINED_GROWTHS * self._rule.growth_bytes
+        least = SUSTAINED_GROWTHS * self.rule.growth_bytes
         growth = _sustained(self._unmanaged, least)
-        if growth is None or growth.bytes_per_second < _TOLERANCE * self._rule.bytes_per_second:
+        if growth is None or growth.bytes_per_second < _TOLERANCE * self.rule.bytes_per_second:
             return None
         return self._suspect(UNMANAGED, growth, least, "what nobody manages")
 
     def _component_suspect(self, name: str) -> Suspect | None:
-        least = self._rule.growth_bytes
+        least = self.rule.growth_bytes
         growth = _sustained(self._components[name], least)
         return None if growth is None else self._suspect(name, growth, least, f"{name}, beyond its budget,")
 
@@ -115,7 +116,7 @@ class Leaks:
             grown_bytes=round(growth.grown_bytes),
             since=growth.since,
             bytes_per_hour=round(per_hour),
-            likely=per_hour > self._rule.likely_bytes_per_hour,
+            likely=per_hour > self.rule.likely_bytes_per_hour,
             confidence=growth.evenness * min(1.0, growth.grown_bytes / (2 * least)),
             reason=f"{who} grew steadily by {growth.grown_bytes / MIB:.1f} MiB in {growth.seconds:.0f} s"
             f" and gave none of it back: {per_hour / MIB:.1f} MiB an hour",

@@ -6,63 +6,61 @@ people ask over the Unix socket (`api`). Nothing here changes anything without a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+import time
+from collections.abc import Callable
+from typing import Final
 
 from membudget_contract.orders import KEY_HEADER, MAX_ORDER_BYTES, ORDER_PATH, REPORT_PATH, SIGNATURE_HEADER
 from membudget_contract.plan import Message
-from membudget_sidecar.answers import json_answer, problem, read_body
+from membudget_sidecar.answers import Answer, text_answer
 from membudget_sidecar.engine_link import UNREACHABLE
-from membudget_sidecar.errors import Refused
+from membudget_sidecar.exposition import CONTENT_TYPE, Collector, exposition
 from membudget_sidecar.loop import Loop
 from membudget_sidecar.order_gate import OrderGate
+from membudget_sidecar.routing import Handler, Request, Route, Routes
+
+STUCK_SECONDS: Final = 30.0
+"""Without a look, beyond the plan's interval: three questions to a frozen engine fit in, a deadlock does not."""
 
 Signed = Callable[[str, str, bytes], Message]
 """Key id, signature, body."""
 
 
-def network_api(loop: Loop, registry: CollectorRegistry, gate: OrderGate | None = None) -> Starlette:
+def network_api(
+    loop: Loop,
+    collector: Collector,
+    gate: OrderGate | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Routes:
     """What the pod network may see; orders only with a gate to check them."""
 
-    async def metrics(_request: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    def metrics(_request: Request) -> Answer:
+        return Answer(200, exposition(collector), CONTENT_TYPE)
 
-    async def healthy(_request: Request) -> Response:
-        return Response("ok\n", media_type="text/plain")
+    def healthy(_request: Request) -> Answer:
+        silent = clock() - loop.looked_at
+        if silent <= STUCK_SECONDS + loop.keeper.effective.sampling_interval_seconds:
+            return text_answer(200, "ok\n")
+        return text_answer(503, f"the loop is stuck or ended: its last look was {silent:.0f} s ago\n")
 
-    async def ready(_request: Request) -> Response:
+    def ready(_request: Request) -> Answer:
         # Ready means able to watch: before its engine is up there is nothing to be unready about.
         watching = loop.link.state != UNREACHABLE
-        return Response(f"{loop.link.state}\n", 200 if watching else 503, media_type="text/plain")
+        return text_answer(200 if watching else 503, f"{loop.link.state}\n")
 
-    routes = [Route("/metrics", metrics), Route("/healthz", healthy), Route("/readyz", ready)]
+    routes = [Route("GET", "/metrics", metrics), Route("GET", "/healthz", healthy), Route("GET", "/readyz", ready)]
     if gate is not None:
         routes += [
-            Route(ORDER_PATH, _signed(gate.order), methods=["POST"]),
-            Route(REPORT_PATH, _signed(gate.report), methods=["POST"]),
+            Route("POST", ORDER_PATH, _signed(gate.order), most_bytes=MAX_ORDER_BYTES, waits=True, count=gate.count),
+            Route("POST", REPORT_PATH, _signed(gate.report), most_bytes=MAX_ORDER_BYTES),
         ]
-    return Starlette(routes=routes)
+    return Routes(routes)
 
 
-def _signed(answer: Signed) -> Callable[[Request], Awaitable[Response]]:
-    async def answered(request: Request) -> Response:
+def _signed(answer: Signed) -> Handler:
+    def answered(request: Request) -> Message:
         headers = request.headers
-        try:
-            body = await read_body(request, MAX_ORDER_BYTES)
-            # In a thread: an order is written through to the disk, and metrics must not wait for that.
-            message = await run_in_threadpool(
-                answer, headers.get(KEY_HEADER, ""), headers.get(SIGNATURE_HEADER, ""), body
-            )
-        except Refused as refused:
-            again = {"Retry-After": "1"} if refused.status in {429, 503} else None
-            return problem(refused.status, refused.reason, refused.detail, again)
-        return json_answer(200, message)
+        return answer(headers.get(KEY_HEADER.lower(), ""), headers.get(SIGNATURE_HEADER.lower(), ""), request.body)
 
     return answered

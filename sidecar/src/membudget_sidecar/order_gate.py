@@ -90,9 +90,9 @@ class OrderGate:
                 verdict = self._judged(order, body)
                 answer = self._acknowledgement(order, changed=verdict is Verdict.ACCEPTED)
         except Refused as refused:
-            self._count(refused.reason)
+            self.count(refused.reason)
             raise
-        self._count(verdict.value)
+        self.count(verdict.value)
         return answer
 
     def report(self, key_id: str, signature: str, body: bytes) -> PodReport:
@@ -108,6 +108,11 @@ class OrderGate:
         if request.pod != self._pod:
             raise _refused(409, Verdict.FOREIGN)
         return pod_report(self._loop, self._pod, self.orders.held)
+
+    def count(self, answer: str) -> None:
+        """One order more that was answered so; also for what was refused before it came here."""
+        with self._lock:
+            self.answers[answer] += 1
 
     def _verify(self, key_id: str, domain: bytes, signature: str, body: bytes) -> None:
         if len(body) > MAX_ORDER_BYTES:
@@ -162,10 +167,6 @@ class OrderGate:
             overridden=is_overridden(effective),
             problem=plans.problem,
         )
-
-    def _count(self, answer: str) -> None:
-        with self._lock:
-            self.answers[answer] += 1
 
 
 class _PlanBytes(msgspec.Struct):

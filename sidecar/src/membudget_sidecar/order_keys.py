@@ -15,10 +15,12 @@ import enum
 import logging
 import threading
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nacl.exceptions import CryptoError
-from nacl.signing import VerifyKey
+
+if TYPE_CHECKING:
+    from nacl.signing import VerifyKey
 
 MOST_KEYS: Final = 2
 """The one in use and the one before or after it, while keys rotate."""
@@ -101,6 +103,8 @@ class OrderKeys:
         return keys
 
     def _read_key(self, name: str) -> VerifyKey | None:
+        from nacl.signing import VerifyKey  # 1 MB resident, and without orders there is no key
+
         try:
             with (self._folder / name).open("rb") as file:
                 text = file.read(MAX_FILE_BYTES + 1)

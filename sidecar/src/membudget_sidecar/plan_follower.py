@@ -17,7 +17,7 @@ from membudget_contract.errors import ContractError
 from membudget_contract.plan import EffectivePlan, plan_hash
 from membudget_contract.policy import Mode
 from membudget_contract.sidecar_api import ActionKind
-from membudget_sidecar.actions import Order
+from membudget_sidecar.execution import Order
 from membudget_sidecar.plan_keeper import Floor, PlanKeeper
 from membudget_sidecar.policy_file import PolicyFile
 from membudget_sidecar.reading import Reading

@@ -1,7 +1,8 @@
 """The plan in force: taken from a policy, kept on disk, resolved against the live limit and overrides.
 
-Covers: adopting a plan or refusing it with the reason while the last good one holds, `configure` with its time,
-following the limit. Does not cover where plans come from (`policy_file`, `order_keeper`) nor enforcing (`loop`).
+Covers: adopting a plan or refusing it with the reason while the last good one holds, `configure` and a stop of
+enforcement with their times, following the limit. Does not cover where plans come from (`policy_file`, `order_keeper`)
+nor enforcing (`loop`).
 Thread-safe.
 
 Invariants: there is always a plan in force; a total in bytes is cut to the container's limit once that is known. A
@@ -13,21 +14,26 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from membudget_contract.compile import compile_policy
 from membudget_contract.errors import BudgetBelowFloor, ContractError, NoLimit
 from membudget_contract.kept_file import KeptFileInvalid, read_kept, write_kept
-from membudget_contract.plan import EffectivePlan, Plan
+from membudget_contract.plan import EffectivePlan, Layer, Plan
 from membudget_contract.policy import Mode, Signal
 from membudget_contract.quantities import Amount
 from membudget_contract.resolve import NO_OVERRIDE, Override, check_floor, resolve
-from membudget_contract.sidecar_api import Configured, ConfigureRequest, Limits
+from membudget_contract.sidecar_api import Configured, ConfigureRequest, Enforcement, EnforcementChange, Limits
 from membudget_sidecar.live_limit import over_limit, resolve_within_limit, without_total
 
 KEPT_PLAN: Final = "plan.kept"
+KEPT_CHANGES: Final = 20
+"""Stops and starts of enforcement that are remembered, for the life of this process."""
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +75,11 @@ class PlanKeeper:
         self._limit: int | None = None
         self._override = NO_OVERRIDE
         self._override_until = 0.0
+        self._stopped_until: float | None = None
+        """Monotonic seconds until which enforcement is stopped by hand; None while it is not."""
+        self._observing: tuple[EffectivePlan, EffectivePlan] | None = None
+        """The plan in force, and the same one observing."""
+        self._changes: deque[EnforcementChange] = deque(maxlen=KEPT_CHANGES)
         self._refused: str | None = None
         self._waiting: _Waiting | None = None
         self._cannot: str | None = None
@@ -86,8 +97,13 @@ class PlanKeeper:
 
     @property
     def effective(self) -> EffectivePlan:
-        """The plan in bytes."""
-        return self._effective
+        """The plan in bytes; while enforcement is stopped, one that observes."""
+        plan = self._effective
+        if self._stopped_until is None:
+            return plan
+        if self._observing is None or self._observing[0] is not plan:
+            self._observing = (plan, _observing(plan))
+        return self._observing[1]
 
     @property
     def problem(self) -> str | None:
@@ -151,9 +167,7 @@ class PlanKeeper:
         An unknown floor changes nothing. An unknown limit changes nothing: the last one known stands.
         """
         with self._lock:
-            ended = self._override != NO_OVERRIDE and self._monotonic() >= self._override_until
-            if ended:
-                self._override = NO_OVERRIDE
+            ended = self._end_what_is_over()
             moved = limit is not None and limit != self._limit
             if moved:
                 self._limit = limit
@@ -163,7 +177,7 @@ class PlanKeeper:
             taken = self._try_waiting(floor)
         if taken is not None:
             self._keep(taken)
-        return self._effective
+        return self.effective
 
     def configure(self, request: ConfigureRequest, floor: Floor | None) -> Configured:
         """Tighten for a time, or end it with ttlSeconds 0.
@@ -188,6 +202,56 @@ class PlanKeeper:
         """Unix seconds until which a `configure` call holds; None without one."""
         with self._lock:
             return self._expires_at()
+
+    def stop_enforcing(self, seconds: int, uid: int | None) -> Enforcement:
+        """Do as if the plan said Observe for so long, from now on; asked again the new time holds."""
+        with self._lock:
+            self._stopped_until = self._monotonic() + seconds
+            return self._enforcement_changed(EnforcementChange(at=self._wall(), stopped_until=self._until(), uid=uid))
+
+    def start_enforcing(self, uid: int | None) -> Enforcement:
+        """Do what the plan says again, now; changes nothing when that was not stopped."""
+        with self._lock:
+            if self._stopped_until is None:
+                return self._enforcement()
+            self._stopped_until = None
+            return self._enforcement_changed(EnforcementChange(at=self._wall(), stopped_until=None, uid=uid))
+
+    @property
+    def enforcement(self) -> Enforcement:
+        """Whether decisions are carried out, and what was changed by hand."""
+        with self._lock:
+            return self._enforcement()
+
+    def _enforcement_changed(self, change: EnforcementChange) -> Enforcement:
+        self._changes.append(change)
+        what = "started" if change.stopped_until is None else f"stopped until {change.stopped_until:.0f}"
+        log.warning("enforcement was %s by hand, by uid %s", what, change.uid)
+        return self._enforcement()
+
+    def _enforcement(self) -> Enforcement:
+        return Enforcement(
+            active=self.effective.mode is Mode.ENFORCE,
+            mode=self._effective.mode,
+            stopped_until=self._until(),
+            changes=tuple(self._changes),
+        )
+
+    def _until(self) -> float | None:
+        if self._stopped_until is None:
+            return None
+        return self._wall() + self._stopped_until - self._monotonic()
+
+    def _end_what_is_over(self) -> bool:
+        """True when what a `configure` call tightened has ended, so that the plan is to be resolved again."""
+        now = self._monotonic()
+        if self._stopped_until is not None and now >= self._stopped_until:
+            self._stopped_until = None
+            log.info("enforcement goes on: the time for which it was stopped is over")
+        tightened = self._override != NO_OVERRIDE and now >= self._override_until
+        if tightened:
+            self._override = NO_OVERRIDE
+        return tightened
 
     def _expires_at(self) -> float | None:
         if self._override == NO_OVERRIDE:
@@ -332,6 +396,11 @@ def _override(request: ConfigureRequest, plan: EffectivePlan) -> Override:
     whole = plan.total_bytes if total is None else total
     components = {name: Amount(text).of(whole) for name, text in request.components.items()}
     return Override(total_bytes=total, components=components)
+
+
+def _observing(plan: EffectivePlan) -> EffectivePlan:
+    layers = {**plan.layers, "mode": Layer.CONFIGURE}
+    return msgspec.structs.replace(plan, mode=Mode.OBSERVE, layers=layers)
 
 
 def _limits(plan: EffectivePlan) -> Limits:

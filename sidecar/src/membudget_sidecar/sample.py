@@ -48,6 +48,14 @@ class Sample:
         return 100 * used / limit if limit else Absent("the limit is 0 bytes")
 
 
+@dataclass(frozen=True, slots=True)
+class QuickReading:
+    """What the ladder needs of one moment, and no more."""
+
+    used: SignalReading
+    limit: Reading
+
+
 def take_sample(taken_at: float, signal: Signal, process: Process, cgroup: MemoryCgroup | Absent) -> Sample:
     """Reads process and cgroup once; what cannot be read is absent in the sample."""
     process_reading = process.read()
@@ -56,8 +64,14 @@ def take_sample(taken_at: float, signal: Signal, process: Process, cgroup: Memor
     return Sample(taken_at, signal, used, process_reading, cgroup_reading)
 
 
+def read_quickly(kind: Signal, process: Process, cgroup: MemoryCgroup | Absent) -> QuickReading:
+    """Signal and limit of `take_sample` alone: what ten looks a second can afford."""
+    limit = cgroup if isinstance(cgroup, Absent) else cgroup.read_limit()
+    return QuickReading(read_signal(kind, process, cgroup), limit)
+
+
 def read_signal(kind: Signal, process: Process, cgroup: MemoryCgroup | Absent) -> SignalReading:
-    """The signal of `take_sample` alone, from no more files than it needs: what ten looks a second can afford."""
+    """The signal of `take_sample` alone, from no more files than it needs."""
     if kind is Signal.RESIDENT_SET_SIZE:
         return SignalReading(process.resident_bytes(), process.resident_source)
     if isinstance(cgroup, Absent) or cgroup.shared:

@@ -1,12 +1,11 @@
-"""One sidecar from start to end: the loop in a thread, two servers on one event loop, signals.
+"""One sidecar from start to end: the loop in a thread, its HTTP faces in the main one, signals.
 
-Covers: listening, SIGTERM and SIGINT (stop, exit code 0), SIGHUP (read the policy again). Does not cover what is
-served (`api`).
+Covers: putting the parts together, SIGTERM and SIGINT (stop, exit code 0), SIGHUP (read the policy again). Does not
+cover listening (`listeners`), serving (`http_server`) nor what is served (`api`, `network_api`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -16,23 +15,27 @@ import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
+from types import FrameType
 
-import uvicorn
-from prometheus_client import CollectorRegistry
-from starlette.applications import Starlette
-
+from membudget_contract.policy import Mode
 from membudget_sidecar.actions import ActionRunner
-from membudget_sidecar.api import local_api
+from membudget_sidecar.api import local_api, loopback_api
 from membudget_sidecar.collector import SidecarCollector
 from membudget_sidecar.engine_link import EngineLink
+from membudget_sidecar.http_server import HttpServer
+from membudget_sidecar.listeners import tcp_port, unix_socket
+from membudget_sidecar.local_status import Served
 from membudget_sidecar.loop import Loop
 from membudget_sidecar.network_api import network_api
+from membudget_sidecar.observed_link import ObservedLink
 from membudget_sidecar.order_gate import OrderGate
 from membudget_sidecar.order_keeper import OrderKeeper
 from membudget_sidecar.order_keys import OrderKeys
 from membudget_sidecar.plan_keeper import PlanKeeper
 from membudget_sidecar.policy_file import PolicyFile
-from membudget_sidecar.settings import SidecarSettings, own_pod
+from membudget_sidecar.recorder import Recorder
+from membudget_sidecar.routing import Routes
+from membudget_sidecar.settings import LOOPBACK, SidecarSettings, own_pod
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +48,19 @@ def serve(settings: SidecarSettings) -> None:
         ContractError: the environment cannot be read.
     """
     settings.run_folder.mkdir(parents=True, exist_ok=True)
-    loop = make_loop(settings)
+    serve_loop(settings, make_loop(settings))
+
+
+def serve_loop(settings: SidecarSettings, loop: Loop) -> None:
+    """The same with a loop that was made before; raises as `serve` does."""
     gate = make_gate(settings.keys_folder, settings.state_folder, loop) if settings.keys_folder else None
-    registry = CollectorRegistry()
-    registry.register(SidecarCollector(loop, gate))
-    faces = local_api(loop, gate.orders if gate else None), network_api(loop, registry, gate)
-    with _listening(settings) as (local, network):
+    with _faces(settings, loop, gate) as faces:
+        server = HttpServer(faces)
+        _heed_signals(server, loop)
         thread = threading.Thread(target=loop.run, name="loop")
         thread.start()
         try:
-            asyncio.run(_serve(loop, list(zip(faces, (local, network), strict=True))))
+            server.serve()
         finally:
             loop.stop()
             thread.join()
@@ -63,9 +69,13 @@ def serve(settings: SidecarSettings) -> None:
 
 def make_loop(settings: SidecarSettings) -> Loop:
     """The loop with everything it needs, not yet running."""
+    environment = dict(os.environ)
     link = EngineLink(settings)
+    if settings.observe is not None:
+        link = ObservedLink(settings, settings.observe)
+        environment["MEMBUDGET_MODE"] = Mode.OBSERVE.value
     state_folder = None if settings.keys_folder else settings.state_folder
-    keeper = PlanKeeper(state_folder, os.environ, monotonic=time.monotonic, wall=time.time)
+    keeper = PlanKeeper(state_folder, environment, monotonic=time.monotonic, wall=time.time)
     return Loop(
         link,
         keeper,
@@ -74,6 +84,7 @@ def make_loop(settings: SidecarSettings) -> Loop:
             settings, link, wall=time.time, ended=ended, mode=lambda: keeper.effective.mode
         ),
         clock=time.monotonic,
+        recorder=Recorder(settings.recording, wall=time.time) if settings.recording else None,
     )
 
 
@@ -88,85 +99,34 @@ def make_gate(keys_folder: Path, state_folder: Path, loop: Loop) -> OrderGate:
     return OrderGate(loop, OrderKeys(keys_folder), pod, orders, clock=time.monotonic)
 
 
-class _Server(uvicorn.Server):
-    """Two servers share one process: signals are ours, not each server's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Leave signals alone."""
-        yield
-
-
-async def _serve(loop: Loop, faces: list[tuple[Starlette, socket.socket]]) -> None:
-    servers = [(_Server(_config(application)), listening) for application, listening in faces]
-
-    def stop() -> None:
-        for server, _ in servers:
-            server.should_exit = True
-
-    running = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        running.add_signal_handler(number, stop)
-    running.add_signal_handler(signal.SIGHUP, loop.reload)
-    await asyncio.gather(*(server.serve(sockets=[listening]) for server, listening in servers))
-
-
-def _config(application: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(
-        application,
-        http="h11",
-        ws="none",
-        loop="asyncio",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        log_level="warning",
-        limit_concurrency=32,
-        timeout_graceful_shutdown=2,
-    )
-
-
 @contextlib.contextmanager
-def _listening(settings: SidecarSettings) -> Generator[tuple[socket.socket, socket.socket]]:
-    """The Unix socket (0660: own uid and group) and the TCP port."""
-    address = f"{settings.host}:{settings.port}"
-    try:
-        network = socket.create_server((settings.host, settings.port))
-    except OSError as error:
-        raise OSError(f"cannot listen on {address}: {error.strerror}; choose another with --host and --port") from None
-    try:
-        with _unix_socket(settings.api_socket) as local:
-            log.info("metrics on %s, local API on %s", address, settings.api_socket)
-            yield local, network
-    finally:
-        network.close()
+def _faces(
+    settings: SidecarSettings, loop: Loop, gate: OrderGate | None
+) -> Generator[list[tuple[socket.socket, Routes]]]:
+    served = Served(loop, gate.orders if gate else None, settings)
+    with contextlib.ExitStack() as listening:
+        network = listening.enter_context(tcp_port(settings.host, settings.port, "--host and --port"))
+        local = listening.enter_context(unix_socket(settings.api_socket))
+        faces = [
+            (local, local_api(served, own_uid=os.getuid())),
+            (network, network_api(loop, SidecarCollector(loop, gate), gate)),
+        ]
+        log.info("metrics on %s:%d, local API on %s", settings.host, settings.port, settings.api_socket)
+        if settings.api_port is not None:
+            loopback = listening.enter_context(tcp_port(LOOPBACK, settings.api_port, "--api-port"))
+            faces.append((loopback, loopback_api(served, port=settings.api_port)))
+            log.info("local API for reading on %s:%d", LOOPBACK, settings.api_port)
+        yield faces
 
 
-@contextlib.contextmanager
-def _unix_socket(path: Path) -> Generator[socket.socket]:
-    if _is_served(path):
-        raise OSError(f"another sidecar serves {path}; one for each --run folder")
-    path.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    former = os.umask(0o117)
-    try:
-        listening.bind(str(path))
-    finally:
-        os.umask(former)
-    try:
-        listening.listen(16)
-        yield listening
-    finally:
-        listening.close()
-        path.unlink(missing_ok=True)
+def _heed_signals(server: HttpServer, loop: Loop) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        server.stop()
 
+    def reload(_number: int, _frame: FrameType | None) -> None:
+        # Not here itself: the handler may interrupt a request that is just waking the loop, and both want its lock.
+        server.run_soon(loop.reload)
 
-def _is_served(path: Path) -> bool:
-    """Whether somebody listens; a killed sidecar leaves a file on which nobody does."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False
-    return True
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGHUP, reload)

@@ -14,6 +14,7 @@ from membudget_contract.errors import EnvironmentInvalid
 from membudget_contract.orders import PodIdentity
 
 DEFAULT_PORT: Final = 9465
+LOOPBACK: Final = "127.0.0.1"
 POD_VARIABLES: Final = {f"MEMBUDGET_POD_{field.upper()}": field for field in ("namespace", "name", "uid")}
 """Variable -> field of the pod's identity."""
 
@@ -28,11 +29,17 @@ class SidecarSettings:
     """Own to this process: the last good plan."""
     policy_file: Path | None
     """File mode: the policy a person edits. Without it and without keys the last good plan holds."""
-    host: str = "127.0.0.1"
+    host: str = LOOPBACK
     port: int = DEFAULT_PORT
     """/metrics, /healthz, /readyz; in controller mode /v1/order and /v1/report; nothing else."""
+    api_port: int | None = None
+    """Where the local API is read on loopback too; None is nowhere."""
     keys_folder: Path | None = None
     """Controller mode: the public keys of orders. Excludes a policy file: only one may say what holds."""
+    observe: int | str | None = None
+    """A process without a control socket, by its pid or its name: it is watched, and nothing is done."""
+    recording: Path | None = None
+    """Where looks and actions are written down, for `membudget replay`."""
     proc: Path = Path("/proc")
     cgroup: Path = Path("/sys/fs/cgroup")
 

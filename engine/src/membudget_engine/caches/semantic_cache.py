@@ -2,6 +2,9 @@
 
 Covers: look-up by exact words, then by similarity; bytes of answers and of their vectors in one component. Does
 not cover searching (`search`) nor bounds (`membudget_runtime`): eviction takes answer and vector together.
+
+An answer belongs to the generation it was found in (`Collection.tag`): one that a query in flight keeps after a reload
+answers nobody.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import numpy.typing as npt
 
 from membudget_contract.profiles import SEMANTIC_CACHE
 from membudget_engine.caches.vector_rows import VectorRows
+from membudget_runtime.entry_file import KeptEntry
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 SIMILAR_FROM: Final = 0.97
@@ -21,17 +25,25 @@ SIMILAR_FROM: Final = 0.97
 
 TTL_SECONDS: Final = 3600.0
 
+TAG_BYTES: Final = 8
+
+_HITS_BYTES: Final = 2
+_SHELF_BYTES: Final = TAG_BYTES + _HITS_BYTES
+_DIGEST_BYTES: Final = 14
+
 _ROW_HEAP_BYTES: Final = 160
 """Heap bytes of one row: its place in a dict and in a list, and its number."""
 
+_Vector = npt.NDArray[np.float32]
+
 
 class SemanticCache:
-    """Answers by collection, number of hits asked, and query. Thread-safe."""
+    """Answers by collection, its generation, number of hits asked, and query. Thread-safe."""
 
     def __init__(self, runtime: MemoryRuntime, dimension: int) -> None:
         self._lock = runtime.ledger.lock
         self._dimension = dimension
-        self._rows: dict[tuple[str, int], VectorRows] = {}
+        self._rows: dict[tuple[str, bytes], VectorRows] = {}
         self.answers = runtime.cache(
             SEMANTIC_CACHE,
             ttl_seconds=TTL_SECONDS,
@@ -39,13 +51,13 @@ class SemanticCache:
             on_removed=self._forget,
         )
 
-    def same_words(self, collection: str, hits: int, query: str) -> bytes | None:
+    def same_words(self, collection: str, tag: bytes, hits: int, query: str) -> bytes | None:
         """The answer to a query of the same words."""
-        return self.answers.get(collection, _key(hits, query))
+        return self.answers.get(collection, _shelf(tag, hits) + _digest(query))
 
-    def same_meaning(self, collection: str, hits: int, vector: npt.NDArray[np.float32]) -> bytes | None:
+    def same_meaning(self, collection: str, tag: bytes, hits: int, vector: _Vector) -> bytes | None:
         """The answer to the most similar query, when it is similar enough."""
-        rows = self._rows.get((collection, hits))
+        rows = self._rows.get((collection, _shelf(tag, hits)))
         candidate = rows.best(vector) if rows is not None else None
         if rows is None or candidate is None:
             return None
@@ -55,17 +67,38 @@ class SemanticCache:
                 return None
         return self.answers.get(collection, candidate)
 
-    def keep(self, collection: str, hits: int, query: str, vector: npt.NDArray[np.float32], answer: bytes) -> None:
+    def keep(self, collection: str, tag: bytes, hits: int, query: str, vector: _Vector, answer: bytes) -> None:
         """Keep an answer, if there is room for it and its vector."""
-        key = _key(hits, query)
-        if not self.answers.put(key, answer, collection):
-            return
+        key = _shelf(tag, hits) + _digest(query)
+        if self.answers.put(key, answer, collection):
+            self._add_row(collection, key, vector)
+
+    def is_of(self, key: bytes, tag: bytes) -> bool:
+        """Whether the answer under this key was found in the generation of this tag."""
+        return len(key) == TAG_BYTES + _HITS_BYTES + _DIGEST_BYTES and key.startswith(tag)
+
+    def vector(self, collection: str, key: bytes) -> _Vector | None:
+        """A copy of the vector of the query whose answer this key holds."""
+        with self._lock:
+            rows = self._rows.get((collection, key[:_SHELF_BYTES]))
+            return None if rows is None else rows.copy(key)
+
+    def restore(self, kept: KeptEntry) -> bool:
+        """Take back an answer of an earlier life with its vector, the attachment; False when it is of no use."""
+        fits = len(kept.attachment) == self._dimension * np.dtype(np.float32).itemsize
+        if not fits or not self.answers.restore(kept):
+            return False
+        self._add_row(kept.collection, kept.key, np.frombuffer(kept.attachment, dtype=np.float32))
+        return True
+
+    def _add_row(self, collection: str, key: bytes, vector: _Vector) -> None:
         with self._lock:
             if self.answers.holds(collection, key):
-                self._rows.setdefault((collection, hits), VectorRows(self._dimension)).add(key, vector)
+                shelf = (collection, key[:_SHELF_BYTES])
+                self._rows.setdefault(shelf, VectorRows(self._dimension)).add(key, vector)
 
     def _forget(self, collection: str, key: bytes) -> None:
-        shelf = (collection, int.from_bytes(key[:2]))
+        shelf = (collection, key[:_SHELF_BYTES])
         rows = self._rows.get(shelf)
         if rows is None:
             return
@@ -74,11 +107,16 @@ class SemanticCache:
             del self._rows[shelf]
 
 
-def _key(hits: int, query: str) -> bytes:
-    """16 bytes: the number of hits, and a digest of the query without its spacing.
+def _shelf(tag: bytes, hits: int) -> bytes:
+    """What a key begins with: answers are alike only within one generation and number of hits."""
+    return tag + hits.to_bytes(_HITS_BYTES)
+
+
+def _digest(query: str) -> bytes:
+    """Of the query without its spacing; a whole key has 24 bytes, which the heap rounds to no more than 16.
 
     Case stays: HTTPServer is two words to an embedder, httpserver one. What differs only in case and means the same
     is found by its vector.
     """
     words = " ".join(query.split())
-    return hits.to_bytes(2) + hashlib.blake2b(words.encode(), digest_size=14).digest()
+    return hashlib.blake2b(words.encode(), digest_size=_DIGEST_BYTES).digest()

@@ -102,5 +102,10 @@ class VectorRows:
         row = self._rows.get(key)
         return -1.0 if row is None else float(self._row(row) @ vector)
 
+    def copy(self, key: bytes) -> _Row | None:
+        """The row under this key; None when there is none."""
+        row = self._rows.get(key)
+        return None if row is None else self._row(row).copy()
+
     def _row(self, row: int) -> _Row:
         return self._blocks[row // ROWS_PER_BLOCK].rows[row % ROWS_PER_BLOCK]

@@ -1,4 +1,4 @@
-"""Covers letting FAISS map an index file that matches its manifest, and where each part of it lies in memory.
+"""Covers letting FAISS map or load an index file that matches its manifest, and where each part of it lies in memory.
 
 It does not cover checking the file's sha256, which comes first (manifest.verify), nor searching (mapped).
 """
@@ -38,6 +38,22 @@ def read_mapped(file: Path, manifest: Manifest) -> ServedIndex:
     Raises IndexInvalid for a type that is not allowed, a file that FAISS refuses, or one that differs from its
     manifest; OSError when it cannot be read.
     """
+    return _read(file, manifest, faiss.IO_FLAG_MMAP_IFC)
+
+
+def read_loaded(file: Path, manifest: Manifest) -> ServedIndex:
+    """The index with all its vectors in anonymous memory. Raises as read_mapped."""
+    return _read(file, manifest, 0)
+
+
+def loaded_bytes(manifest: Manifest) -> int:
+    """Anonymous bytes of a loaded index of this manifest: vectors, in lists their row ids too, and centroids."""
+    vector = manifest.dimension * _FLOAT_BYTES
+    ids = _ID_BYTES if manifest.index_type == "IVFFlat" else 0
+    return manifest.count * (vector + ids) + manifest.nlist * vector
+
+
+def _read(file: Path, manifest: Manifest, flags: int) -> ServedIndex:
     with file.open("rb") as stream:
         header = stream.read(4)
     if header != _ALLOWED_HEADERS[manifest.index_type]:
@@ -45,7 +61,7 @@ def read_mapped(file: Path, manifest: Manifest) -> ServedIndex:
     # In a sound file nothing is larger than the file, and nothing repeats more often than it has vectors.
     with _limits(byte_count=file.stat().st_size, repetitions=manifest.count):
         try:
-            index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+            index = faiss.read_index(str(file), flags)
         except RuntimeError as error:
             raise IndexInvalid(f"{file}: FAISS refuses it ({error}); rebuild it") from error
     return _checked(file, index, manifest)

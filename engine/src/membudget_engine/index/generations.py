@@ -55,6 +55,21 @@ def find_newest_generation(collection: Path) -> GenerationSearch:
     return GenerationSearch(None, tuple(skipped))
 
 
+def is_newest(collection: Path, manifest: Manifest) -> bool:
+    """Whether the newest generation is the one of this manifest; no file but its manifest is read.
+
+    Raises OSError for an unlistable folder.
+    """
+    directories = generation_directories(collection)
+    if not directories:
+        return False
+    number, directory = directories[-1]
+    try:
+        return _numbered_manifest(directory, number) == manifest
+    except ManifestInvalid:
+        return False
+
+
 def generation_directories(collection: Path) -> list[tuple[int, Path]]:
     """Number and folder of each generation, good or not, oldest first."""
     matches = [(_GENERATION_NAME.fullmatch(path.name), path) for path in collection.iterdir()]

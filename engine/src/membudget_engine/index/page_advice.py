@@ -18,6 +18,7 @@ PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 MADV_NORMAL: Final = 0
 MADV_DONTNEED: Final = 4
+MADV_COLD: Final = 20
 MADV_PAGEOUT: Final = 21
 MADV_POPULATE_READ: Final = 22
 

@@ -16,19 +16,21 @@ _Int64 = npt.NDArray[np.int64]
 class PageOrder:
     """Parts of a mapping, one for each inverted list, in the order of their last probe.
 
-    A page belongs to the part that holds its first byte, so every page has one owner and giving back a cold part
-    takes at most the first page's worth of a hotter one. Safe under threads without a lock: a tick is one write of
-    a number that only grows, and a lost race between two queries orders two parts that were used at the same time.
+    A page goes only when every part on it goes, and what lies beside the parts stays: one page missing at the edge of
+    a hot part is a read from disk, and the read-ahead with it. Safe under threads without a lock: a tick is one write
+    of a number that only grows, and a lost race between two queries orders two parts that were used at the same time.
     """
 
     def __init__(self, starts: _Int64, ends: _Int64, mapping: PageRange) -> None:
         """Addresses of the first byte of each part, and of the byte after its last.
 
-        Addresses outside the mapping count as its nearest border: a list with no address (0 to 0) owns no page.
+        Addresses outside the mapping count as its nearest border: a list with no address (0 to 0) has no page.
         """
         self._mapping = mapping
-        self._first_pages = self._page_from(starts)
-        self._end_pages = self._page_from(ends)
+        self._starts = np.clip(starts - mapping.start, 0, mapping.size)
+        self._ends = np.clip(ends - mapping.start, 0, mapping.size)
+        self._first_pages = -(-self._starts // PAGE_BYTES)
+        self._end_pages = np.maximum(self._ends // PAGE_BYTES, self._first_pages)
         self._last_probed = np.full(len(starts), -1, dtype=np.int64)
         self._ticks = itertools.count()
 
@@ -44,24 +46,24 @@ class PageOrder:
         """
         pages_before = np.concatenate(([0], np.cumsum(resident)))
         held = (pages_before[self._end_pages] - pages_before[self._first_pages]) * PAGE_BYTES
+        # A part without a page of its own holds nothing, but must go for the page that it shares to go.
+        on_shared_pages = (self._first_pages == self._end_pages) & (self._ends > self._starts)
         order = np.argsort(self._last_probed, kind="stable")
-        order = order[held[order] > 0]
+        order = order[(held > 0)[order] | on_shared_pages[order]]
         given = np.cumsum(held[order])
         enough = int(np.searchsorted(given, target_bytes)) + 1
-        return self._joined(np.sort(self._first_pages[order[:enough]]), np.sort(self._end_pages[order[:enough]]))
+        return self._joined(np.sort(self._starts[order[:enough]]), np.sort(self._ends[order[:enough]]))
 
-    def _page_from(self, addresses: _Int64) -> _Int64:
-        """Number within the mapping of the first page that begins at or after an address."""
-        pages = -(-(addresses - self._mapping.start) // PAGE_BYTES)
-        return np.clip(pages, 0, self._mapping.size // PAGE_BYTES)
-
-    def _joined(self, first_pages: _Int64, end_pages: _Int64) -> list[PageRange]:
-        # Parts do not overlap, so both arrays sorted alone still belong together.
-        ranges: list[PageRange] = []
-        for first, end in zip(first_pages.tolist(), end_pages.tolist(), strict=True):
-            start = self._mapping.start + first * PAGE_BYTES
-            stop = self._mapping.start + end * PAGE_BYTES
-            if ranges and ranges[-1].end == start:
-                start = ranges.pop().start
-            ranges.append(PageRange(start, stop))
-        return ranges
+    def _joined(self, starts: _Int64, ends: _Int64) -> list[PageRange]:
+        """The whole pages under these parts. They do not overlap, so both arrays sorted alone still belong together."""
+        if not len(starts):
+            return []
+        apart = np.flatnonzero(starts[1:] != ends[:-1])
+        first_pages = -(-starts[np.insert(apart + 1, 0, 0)] // PAGE_BYTES)
+        end_pages = ends[np.append(apart, len(ends) - 1)] // PAGE_BYTES
+        base = self._mapping.start
+        return [
+            PageRange(base + first * PAGE_BYTES, base + end * PAGE_BYTES)
+            for first, end in zip(first_pages.tolist(), end_pages.tolist(), strict=True)
+            if first < end
+        ]

@@ -1,0 +1,226 @@
+"""Entries of a cache in one file, for the next life of the process.
+
+Covers: writing entries, the most valuable first, and reading them back from the last to the first, with a checksum
+over each and a count at the end. Does not cover which entries (`persistence`, `cache`) nor values that memory has no
+room for (`spill`).
+
+Format: 8 bytes magic and version and the unix seconds of the writing, then records, then an end record. A record is its
+checksum, its kind, the lengths of collection, key, stored value and attachment, the seconds it has to live; then these
+four. The checksum goes over all of it, the file's first 16 bytes and the file's name: one that was made for another
+cache or class is foreign. The end record's first length is the number of records. All little-endian. No pickle.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zlib
+from array import array
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from membudget_runtime.errors import EntriesDamaged
+from membudget_runtime.written_aside import aside_of, written_aside
+
+MAGIC: Final = b"MBENTRY1"
+SYNC_BYTES: Final = 4 * 1024 * 1024
+"""Written between two syncs: what a disk may still have to do when the time to write is over."""
+INFLATED_AT_MOST: Final = 64 * 1024 * 1024
+"""Bytes of a packed value: one kilobyte on disk may stand for a megabyte in memory, made on purpose for gigabytes."""
+NEVER_TOO_LARGE_BYTES: Final = INFLATED_AT_MOST // 1032
+"""Packed; deflate makes at most 1,032 bytes of one."""
+
+_START: Final = struct.Struct("<8sd")
+_CHECKSUM: Final = struct.Struct("<I")
+_HEAD: Final = struct.Struct("<BIIIId")
+_PLAIN: Final = 0
+_PACKED: Final = 1
+_END: Final = 2
+
+
+class KeptEntry(NamedTuple):
+    """One entry: `stored` is packed or not; `attachment` is what its owner keeps beside it."""
+
+    collection: str
+    key: bytes
+    stored: bytes
+    packed: bool
+    seconds_left: float
+    attachment: bytes = b""
+
+
+class Written(NamedTuple):
+    """What a file holds now."""
+
+    entries: int
+    byte_count: int
+    whole: bool
+    """False when the time was over before the entries were."""
+
+
+def write_entries(
+    path: Path, entries: Iterable[KeptEntry], now: float, still_time: Callable[[], bool] = lambda: True
+) -> Written:
+    """Replace the file by one of these entries, written at unix second `now`, as many as there is time for.
+
+    One writer at a time for one path.
+
+    Raises:
+        OSError: the folder is missing, full or read-only; the old file is untouched.
+    """
+    count, synced, whole = 0, 0, True
+    start = _START.pack(MAGIC, now)
+    seed = _seed(start, path)
+    aside_of(path).unlink(missing_ok=True)
+    with written_aside(path) as file:
+        file.write(start)
+        for entry in entries:
+            if not still_time():
+                whole = False
+                break
+            if entry.packed and len(entry.stored) > NEVER_TOO_LARGE_BYTES and not _inflates(entry.stored):
+                continue
+            file.write(_record(seed, _PACKED if entry.packed else _PLAIN, entry.seconds_left, *_bytes_of(entry)))
+            count += 1
+            if file.tell() - synced >= SYNC_BYTES:
+                synced = file.tell()
+                file.flush()
+                os.fdatasync(file.fileno())
+        end = _HEAD.pack(_END, count, 0, 0, 0, 0.0)
+        file.write(_CHECKSUM.pack(zlib.crc32(end, seed)) + end)
+        return Written(count, file.tell(), whole)
+
+
+def read_entries(path: Path, now: float) -> Generator[KeptEntry]:
+    """The entries from the last to the first, with the time they have left at unix second `now`.
+
+    The whole file is checked before the first is given.
+
+    Raises:
+        FileNotFoundError: there is none.
+        EntriesDamaged: it is torn, changed, foreign, or cannot be read; nothing was given.
+    """
+    with _opened(path) as file:
+        reader = _Reader(file, path, now)
+        for offset in reversed(reader.checked()):
+            yield reader.entry(offset)
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[BinaryIO]:
+    try:
+        # A pipe would let the open wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            _refuse_foreign(descriptor, path)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                yield file
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise EntriesDamaged(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _refuse_foreign(descriptor: int, path: Path) -> None:
+    """Only a plain file that this user wrote, under this name alone, is one of ours."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+        raise EntriesDamaged(f"{path} is no plain file of its own, or of another user")
+
+
+class _Reader:
+    def __init__(self, file: BinaryIO, path: Path, now: float) -> None:
+        self._file = file
+        self._path = path
+        self._size = os.fstat(file.fileno()).st_size
+        start = self._exactly(_START.size)
+        magic, written_at = _START.unpack(start)
+        if magic != MAGIC:
+            raise EntriesDamaged(f"{path} is no file of entries, or of another version")
+        # A clock that was set back since must not make entries live longer.
+        self._age = max(0.0, now - written_at)
+        self._seed = _seed(start, path)
+
+    def checked(self) -> array[int]:
+        """Where the records begin, all of them good."""
+        offsets = array("Q")
+        while True:
+            offset = self._file.tell()
+            kind, lengths, _, body = self._record()
+            if kind == _END:
+                break
+            _, _, stored, _ = _parts(body, lengths)
+            if kind == _PACKED and not _inflates(stored):
+                raise EntriesDamaged(f"{self._path}: record {len(offsets)} does not inflate")
+            offsets.append(offset)
+        if lengths[0] != len(offsets) or self._file.read(1):
+            raise EntriesDamaged(
+                f"{self._path} has {len(offsets)} records, its end says {lengths[0]}, or more follows its end"
+            )
+        return offsets
+
+    def entry(self, offset: int) -> KeptEntry:
+        """The record at this place."""
+        self._file.seek(offset)
+        kind, lengths, seconds_left, body = self._record()
+        collection, key, stored, attachment = _parts(body, lengths)
+        name = collection.decode(errors="surrogateescape")
+        return KeptEntry(name, key, stored, kind == _PACKED, seconds_left - self._age, attachment)
+
+    def _record(self) -> tuple[int, list[int], float, bytes]:
+        (checksum,) = _CHECKSUM.unpack(self._exactly(_CHECKSUM.size))
+        head = self._exactly(_HEAD.size)
+        kind, *lengths, seconds_left = _HEAD.unpack(head)
+        # Lengths are not to be trusted yet: nothing is allocated for more bytes than there are.
+        length = 0 if kind == _END else sum(lengths)
+        body = self._exactly(min(length, self._size))
+        if len(body) != length or zlib.crc32(body, zlib.crc32(head, self._seed)) != checksum or kind > _END:
+            raise EntriesDamaged(f"{self._path}: a record fails its checksum")
+        return kind, lengths, seconds_left, body
+
+    def _exactly(self, length: int) -> bytes:
+        content = self._file.read(length)
+        if len(content) != length:
+            raise EntriesDamaged(f"{self._path} ends early")
+        return content
+
+
+def _seed(start: bytes, path: Path) -> int:
+    return zlib.crc32(path.name.encode(errors="surrogateescape"), zlib.crc32(start))
+
+
+def _inflates(stored: bytes) -> bool:
+    """Whether these are the packed bytes of a value of INFLATED_AT_MOST; held in memory piece by piece only."""
+    inflater, size = zlib.decompressobj(), 0
+    try:
+        while not inflater.eof and size <= INFLATED_AT_MOST:
+            piece = inflater.decompress(stored, SYNC_BYTES)
+            stored = inflater.unconsumed_tail
+            if not piece and not stored:
+                break
+            size += len(piece)
+    except zlib.error:
+        return False
+    return inflater.eof and not inflater.unused_data and size <= INFLATED_AT_MOST
+
+
+def _bytes_of(entry: KeptEntry) -> tuple[bytes, bytes, bytes, bytes]:
+    # A folder's name need not be UTF-8.
+    return entry.collection.encode(errors="surrogateescape"), entry.key, entry.stored, entry.attachment
+
+
+def _record(seed: int, kind: int, seconds_left: float, *parts: bytes) -> bytes:
+    content = b"".join((_HEAD.pack(kind, *map(len, parts), seconds_left), *parts))
+    return _CHECKSUM.pack(zlib.crc32(content, seed)) + content
+
+
+def _parts(body: bytes, lengths: list[int]) -> list[bytes]:
+    ends = list(accumulate(lengths))
+    return [body[end - length : end] for end, length in zip(ends, lengths, strict=True)]

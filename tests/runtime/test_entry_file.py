@@ -1,0 +1,131 @@
+"""A file of entries: what was written comes back, and what is torn, changed or foreign is refused whole."""
+
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from membudget_runtime.entry_file import KeptEntry, read_entries, write_entries
+from membudget_runtime.errors import EntriesDamaged
+
+own_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def entry_of(value: bytes, *, packed: bool, **others: Any) -> KeptEntry:
+    """As a cache keeps it."""
+    return KeptEntry(stored=zlib.compress(value) if packed else value, packed=packed, **others)
+
+
+entries = st.lists(
+    st.builds(
+        entry_of,
+        collection=st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+        key=st.binary(max_size=40),
+        value=st.binary(max_size=3000),
+        packed=st.booleans(),
+        seconds_left=st.floats(0, 1e6),
+        attachment=st.binary(max_size=100),
+    ),
+    max_size=20,
+)
+
+ONE = KeptEntry("core", b"key", b"value", packed=False, seconds_left=60.0, attachment=b"vector")
+
+
+@own_folder
+@given(entries)
+def test_entries_come_back_as_they_were_from_the_last_to_the_first(tmp_path: Path, written: list[KeptEntry]) -> None:
+    """R-S05: any bytes, also none; the count and the size are those of the file."""
+    path = tmp_path / "entries"
+    assert write_entries(path, written, now=100.0) == (len(written), path.stat().st_size, True)
+    assert list(read_entries(path, now=100.0)) == written[::-1]
+
+
+@own_folder
+@given(entries, st.data())
+def test_when_time_runs_out_the_first_entries_are_a_good_file(
+    tmp_path: Path, written: list[KeptEntry], data: st.DataObject
+) -> None:
+    """R-E17: as many as there was time for, at whichever it ends."""
+    path = tmp_path / "entries"
+    times = data.draw(st.integers(0, len(written)))
+    left = iter([True] * times)
+    told = write_entries(path, written, now=100.0, still_time=lambda: next(left, False))
+    assert (told.entries, told.whole) == (times, times == len(written))
+    assert list(read_entries(path, now=100.0)) == written[:times][::-1]
+
+
+@own_folder
+@given(entries.filter(bool), st.data())
+def test_one_changed_bit_refuses_the_whole_file(tmp_path: Path, written: list[KeptEntry], data: st.DataObject) -> None:
+    """R-S05: wherever it is, in lengths, times or values; nothing of the file is given."""
+    path = tmp_path / "entries"
+    write_entries(path, written, now=100.0)
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    with pytest.raises(EntriesDamaged):
+        next(read_entries(path, now=100.0))
+
+
+@own_folder
+@given(entries, st.data())
+def test_a_file_that_ends_early_or_late_is_refused(
+    tmp_path: Path, written: list[KeptEntry], data: st.DataObject
+) -> None:
+    """R-S05: also when it is cut between two records, or when one byte follows."""
+    path = tmp_path / "entries"
+    write_entries(path, written, now=100.0)
+    content = path.read_bytes()
+    kept = data.draw(st.integers(0, len(content) - 1))
+    for torn in (content[:kept], content + b"\0"):
+        path.write_bytes(torn)
+        with pytest.raises(EntriesDamaged):
+            next(read_entries(path, now=100.0))
+
+
+@pytest.mark.parametrize("content", [b"", b"MBSPILL1 of another kind of file", os.urandom(5000)])
+def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    """R-S05: whatever lies there."""
+    path = tmp_path / "entries"
+    path.write_bytes(content)
+    with pytest.raises(EntriesDamaged):
+        next(read_entries(path, now=0.0))
+
+
+def test_time_goes_on_while_nobody_runs_and_never_back(tmp_path: Path) -> None:
+    """R-S05: an hour of downtime counts; a clock that was set back lets nothing live longer."""
+    path = tmp_path / "entries"
+    write_entries(path, [ONE], now=1000.0)
+    left = [next(read_entries(path, now)).seconds_left for now in (1000.0, 1045.0, 5000.0, 10.0)]
+    assert left == [60.0, 15.0, 60.0 - 4000.0, 60.0]
+
+
+def test_a_link_is_not_followed_and_a_leftover_is_no_obstacle(tmp_path: Path) -> None:
+    """R-S05: neither when read nor when written; what a killed writer left goes."""
+    path, elsewhere = tmp_path / "entries", tmp_path / "elsewhere"
+    write_entries(elsewhere, [ONE], now=0.0)
+    path.symlink_to(elsewhere)
+    with pytest.raises(EntriesDamaged):
+        next(read_entries(path, now=0.0))
+    untouched = elsewhere.read_bytes()
+    (tmp_path / "entries.part").symlink_to(elsewhere)
+    write_entries(path, [], now=0.0)
+    assert (list(read_entries(path, now=0.0)), elsewhere.read_bytes()) == ([], untouched)
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    """R-S05: an iterator that breaks half-way, as a full disk would."""
+    path = tmp_path / "entries"
+    write_entries(path, [ONE], now=0.0)
+
+    def breaks() -> list[KeptEntry]:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_entries(path, (entry for part in (lambda: [ONE], breaks) for entry in part()), now=0.0)
+    assert (list(read_entries(path, now=0.0)), [file.name for file in tmp_path.iterdir()]) == ([ONE], ["entries"])

@@ -1,0 +1,188 @@
+"""Persist and the next life: caches come back by class, in their order, inside their bounds."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from membudget_contract.control_api import FreeRequest, Means, Persisted
+from membudget_contract.policy import Priority
+from membudget_runtime.cache import BoundedCache
+from membudget_runtime.memory_runtime import MemoryRuntime
+from membudget_runtime.persistence import Persistence
+from membudget_runtime.spill import SpillStore
+from memory_cgroup import require
+from runtime.fakes import MB, RANKING, HandClock, ledger_of
+
+COLLECTIONS = ("low", "medium", "high", "critical", "pinned")
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Generator[Path]:
+    """A file system of 64 kB, really mounted."""
+    require(os.geteuid() == 0, "mounting a tmpfs needs root")
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def cache_of(folder: Path, clock: HandClock, ceiling: int = 8 * MB) -> BoundedCache[bytes]:
+    """One life's cache; time to live 100 s."""
+    ledger, _ = ledger_of(ceilings={"cache": ceiling}, clock=clock)
+    spill = SpillStore(folder / "spill", 8 * MB)
+    return BoundedCache("cache", ledger, ttl_seconds=100.0, clock=clock, spill=spill)
+
+
+def persistence_of(folder: Path, clock: HandClock) -> Persistence:
+    """One life's, in the same folder."""
+    return Persistence(folder / "persisted", clock)
+
+
+def next_life(folder: Path, clock: HandClock, ceiling: int = 8 * MB) -> tuple[BoundedCache[bytes], Persistence, int]:
+    """A new cache over the folder of the former one; how many entries came back."""
+    cache, persistence = cache_of(folder, clock, ceiling), persistence_of(folder, clock)
+    return cache, persistence, persistence.register("cache", cache)
+
+
+def fill(
+    cache: BoundedCache[bytes], clock: HandClock, count: int = 20, size: int = 3000
+) -> dict[tuple[str, bytes], bytes]:
+    """Values of every class, every other one compressible."""
+    kept: dict[tuple[str, bytes], bytes] = {}
+    for number in range(count):
+        for collection in COLLECTIONS:
+            clock.now += 0.01
+            value = (os.urandom(size) if number % 2 else bytes([number]) * size) + collection.encode()
+            assert cache.put(b"%d" % number, value, collection)
+            kept[collection, b"%d" % number] = value
+    return kept
+
+
+def test_every_entry_of_every_class_comes_back(tmp_path: Path) -> None:
+    """R-S05: values in memory and on disk, packed or not; how many, and the bytes of the files, are told."""
+    clock = HandClock()
+    cache, persistence, restored = next_life(tmp_path, clock)
+    kept = fill(cache, clock)
+    cache.spill(MB, Priority.LOW, RANKING)
+    persisted = persistence.persist()
+    size = sum(path.stat().st_size for path in (tmp_path / "persisted").iterdir())
+    assert persisted == Persisted(entries=len(kept), written_bytes=size, problem=None)
+    assert (restored, cache.spilled_bytes() > 0) == (0, True)
+
+    back, _, count = next_life(tmp_path, clock)
+    assert count == len(kept)
+    assert {place: back.get(*place) for place in kept} == kept
+
+
+def test_in_a_smaller_life_the_last_used_of_a_class_stay_and_high_ones_before_low_ones(tmp_path: Path) -> None:
+    """R-S05, R-P07: the order of eviction goes on where it was."""
+    clock = HandClock()
+    cache, persistence, _ = next_life(tmp_path, clock)
+    for number in range(100):
+        clock.now += 0.01
+        cache.put(b"%d" % number, os.urandom(20_000), "high" if number % 2 else "low")
+    for number in range(20):
+        clock.now += 0.01
+        cache.get("high" if number % 2 else "low", b"%d" % number)
+    persistence.persist()
+
+    back, _, _ = next_life(tmp_path, clock, ceiling=MB)
+    found = [number for number in range(100) if back.get("high" if number % 2 else "low", b"%d" % number)]
+    high = [number for number in found if number % 2]
+    used_last = list(range(1, 20, 2))
+    unused = list(range(21, 100, 2))
+    assert high == used_last + unused[len(unused) + len(used_last) - len(high) :]
+    assert back.owned_bytes() <= MB
+    assert len(high) > 35
+    assert len(found) - len(high) < 10
+
+
+def test_what_expired_meanwhile_does_not_come_back(tmp_path: Path) -> None:
+    """R-S05: the time to live goes on between two lives."""
+    clock = HandClock()
+    cache, persistence, _ = next_life(tmp_path, clock)
+    cache.put(b"early", b"value")
+    clock.now = 60.0
+    cache.put(b"late", b"value")
+    persistence.persist()
+    clock.now = 120.0
+    back, _, count = next_life(tmp_path, clock)
+    assert (count, back.get("default", b"late")) == (1, b"value")
+    clock.now = 159.0
+    assert back.get("default", b"late") == b"value"
+    clock.now = 160.0
+    assert back.get("default", b"late") is None
+
+
+@pytest.mark.parametrize("harm", ["torn", "changed", "foreign"])
+def test_a_damaged_file_is_set_aside_and_counted_and_the_others_come_back(tmp_path: Path, harm: str) -> None:
+    """R-S05: start-up goes on; the next persist writes the class anew."""
+    clock = HandClock()
+    cache, persistence, _ = next_life(tmp_path, clock)
+    fill(cache, clock)
+    persistence.persist()
+    path = tmp_path / "persisted" / "cache.High"
+    content = path.read_bytes()
+    path.write_bytes({"torn": content[:-7], "changed": content[:50] + b"?" + content[51:], "foreign": b"?"}[harm])
+
+    back, persistence, count = next_life(tmp_path, clock)
+    assert (count, persistence.set_aside, back.get("high", b"1")) == (80, 1, None)
+    assert sorted(file.name for file in path.parent.iterdir() if "High" in file.name) == ["cache.High.damaged"]
+    assert (persistence.persist().entries, next_life(tmp_path, clock)[2]) == (80, 80)
+
+
+def test_a_full_disk_costs_the_lowest_classes_first_and_is_told(tmp_path: Path, tiny_disk: Path) -> None:
+    """R-S05: what was persisted stays whole; the problem names where it ended."""
+    clock = HandClock()
+    cache = cache_of(tmp_path, clock)
+    persistence = persistence_of(tiny_disk, clock)
+    persistence.register("cache", cache)
+    for collection in ("low", "critical", "medium", "high"):
+        cache.put(b"key", os.urandom(25_000), collection)
+    persisted = persistence.persist()
+    assert (persisted.entries, persisted.problem) == (2, "cache, class Medium: No space left on device")
+    back = cache_of(tmp_path / "next", clock)
+    persistence_of(tiny_disk, clock).register("cache", back)
+    assert [bool(back.get(name, b"key")) for name in ("critical", "high", "medium", "low")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_value_put_before_the_registration_is_not_replaced_by_an_older_one(tmp_path: Path) -> None:
+    """R-S05: what is newer holds."""
+    clock = HandClock()
+    cache, persistence, _ = next_life(tmp_path, clock)
+    cache.put(b"key", b"old")
+    persistence.persist()
+    back = cache_of(tmp_path, clock)
+    back.put(b"key", b"new")
+    assert (persistence_of(tmp_path, clock).register("cache", back), back.get("default", b"key")) == (0, b"new")
+
+
+def test_one_name_is_persisted_once(tmp_path: Path) -> None:
+    """R-S05: two would write over each other."""
+    cache, persistence, _ = next_life(tmp_path, HandClock())
+    with pytest.raises(ValueError, match="persisted already"):
+        persistence.register("cache", cache)
+
+
+def test_a_runtime_persists_and_restores_beside_its_actions(tmp_path: Path) -> None:
+    """R-S05: an eviction after the persist takes nothing from the disk; the next life has it all."""
+    with contextlib.closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "4Gi"})) as runtime:
+        cache: BoundedCache[bytes] = runtime.cache("semanticCache", ttl_seconds=60.0)
+        assert runtime.on_persist("semanticCache", cache) == 0
+        cache.put(b"key", b"value")
+        assert runtime.persist().entries == 1
+        runtime.free(FreeRequest(means=Means.EVICT, target_bytes=MB))
+        assert len(cache) == 0
+    with contextlib.closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "4Gi"})) as runtime:
+        cache = runtime.cache("semanticCache", ttl_seconds=60.0)
+        assert (runtime.on_persist("semanticCache", cache), cache.get("default", b"key")) == (1, b"value")

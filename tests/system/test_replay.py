@@ -1,0 +1,140 @@
+"""A replay predicts what a sidecar does: learned on one run, held against another one under another load."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+from membudget_cli.demo.stack import free_port
+from membudget_cli.replay.comparison import compare, deeds_of, predicted_deeds
+from membudget_cli.replay.effects import learn_effects
+from membudget_cli.replay.recording_file import Session, read_recording
+from membudget_cli.replay.simulation import simulate
+from membudget_cli.sidecar_client import SidecarClient
+from membudget_contract.quantities import MIB
+from system.serving import until
+
+SERVICE = Path(__file__).with_name("scripted_service.py")
+CACHE_MEBIBYTES = 90
+START_SECONDS = 30.0
+POLICY = """\
+apiVersion: membudget.dev/v1alpha1
+kind: MemoryPolicy
+metadata: {name: replayed}
+spec:
+  mode: %s
+  budget: {total: 200Mi, signal: ResidentSetSize, components: {semanticCache: 120Mi}}
+  thresholds:
+    collect: {cooldownSeconds: 4}
+    soft: {cooldownSeconds: 2}
+    hard: {cooldownSeconds: 2}
+"""
+Script = Sequence[tuple[float, float]]
+
+LEARNED: Script = [(0, 0), (2, 0), (7, 70), (9, 70), (10, 10), (12, 10), (18, 110), (21, 110)]
+HELD_OUT: Script = [
+    (0, 0),
+    (1, 0),
+    (2, 45),
+    (5, 50),
+    (8, 62),
+    (9, 5),
+    (11, 5),
+    (17, 95),
+    (19, 95),
+    (19.5, 20),
+    (22, 20),
+]
+"""Seconds and MiB: another pace, other heights, another order."""
+AT_LEAST = 0.95
+
+
+class Run:
+    """A service and a sidecar that records."""
+
+    def __init__(self, folder: Path, script: Script, mode: str) -> None:
+        folder.mkdir()
+        self.recording = folder / "recording"
+        run, policy = folder / "run", folder / "policy.yaml"
+        policy.write_text(POLICY % mode)
+        self.service = subprocess.Popen(
+            [sys.executable, str(SERVICE), str(run), str(folder / "service"), str(CACHE_MEBIBYTES), json.dumps(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.service.stdout is not None
+        assert self.service.stdout.readline() == "ready\n"
+        self.sidecar = subprocess.Popen(
+            [sys.executable, "-m", "membudget_sidecar", f"--run={run}", f"--state={folder / 'sidecar'}",
+             f"--policy={policy}", f"--port={free_port()}", f"--record={self.recording}"]
+        )  # fmt: skip
+        self._client = SidecarClient(run / "sidecar.sock")
+
+    def is_watched(self) -> bool:
+        """The sidecar has read the service."""
+        with contextlib.suppress(Exception):
+            return self._client.status().usage.value is not None
+        return False
+
+    def go(self) -> None:
+        """Let the service follow its script."""
+        assert self.service.stdin is not None
+        self.service.stdin.write("go\n")
+        self.service.stdin.flush()
+
+    def session(self) -> Session:
+        """What was recorded once the service has ended."""
+        assert self.service.wait(timeout=60) == 0
+        self.sidecar.terminate()
+        assert self.sidecar.wait(timeout=20) == 0
+        (session,) = read_recording(self.recording)
+        return session
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        for process in (self.service, self.sidecar):
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def runs(folder: Path) -> Generator[Callable[[str, Script, str], Run]]:
+    """Starts runs, and ends whatever is left of them."""
+    started: list[Run] = []
+
+    def start(name: str, script: Script, mode: str) -> Run:
+        started.append(Run(folder / name, script, mode))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for run in started:
+            run.end()
+
+
+def test_a_replay_predicts_what_is_done_under_a_load_it_was_not_learned_on(
+    tmp_path: Path, publish: Callable[[str], None]
+) -> None:
+    """R-T03, R-S03: samples recorded in Observe foretell at least 95 % of what the policy does when it enforces."""
+    with runs(tmp_path) as start:
+        learned = start("learned", LEARNED, "Enforce")
+        observed, enforced = start("observed", HELD_OUT, "Observe"), start("enforced", HELD_OUT, "Enforce")
+        until(lambda: all(run.is_watched() for run in (learned, observed, enforced)), START_SECONDS)
+        for run in (learned, observed, enforced):
+            run.go()
+        effects = learn_effects(learned.session().actions)
+        load, truth = observed.session(), enforced.session()
+    predicted = simulate(load, None, effects)
+    done = deeds_of(truth)
+    same = compare(predicted_deeds(predicted.actions), done)
+    publish(f"replay: {same.matched} of {same.done} actions of a held-out run among {same.predicted} predicted")
+    assert same.share >= AT_LEAST, f"predicted {predicted_deeds(predicted.actions)}, done {done}"
+    assert len(done) >= 8
+    assert deeds_of(load) == []
+    assert (predicted.peak_bytes or 0) < 250 * MIB
