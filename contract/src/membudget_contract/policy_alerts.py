@@ -122,7 +122,7 @@ class AlertsPolicy(PolicyPart, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=101, le=10_000)] | None,
         Meta(
             description="An alert is raised when resident memory, without libraries and the mapped files that the "
-            "engine knows of, is over this percent of its anonymous memory.",
+            "engine knows of, is over this percent of its memory that is in no file.",
             examples=[300],
         ),
     ] = None

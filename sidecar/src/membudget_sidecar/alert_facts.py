@@ -29,7 +29,7 @@ def facts_of(
     return Facts(
         signal_bytes=seen.signal_bytes if seen else None,
         resident_bytes=_known(process.resident) if process else None,
-        anonymous_bytes=_known(process.anonymous) if process else None,
+        heap_bytes=_known(total(process.anonymous, process.shmem)) if process else None,
         explained_file_bytes=_explained(process, report) if process and report else None,
         seconds_to_limit=seen.seconds_to_limit if seen else None,
         leaks=tuple(suspect.reason for suspect in worst[:NAMED]),

@@ -37,7 +37,8 @@ class Facts:
 
     signal_bytes: int | None
     resident_bytes: int | None = None
-    anonymous_bytes: int | None = None
+    heap_bytes: int | None = None
+    """Anonymous and shared memory: what is in no file."""
     explained_file_bytes: int | None = None
     """Resident pages of files that somebody accounts for: the engine's mapped indexes, code and libraries."""
     seconds_to_limit: float | None = None
@@ -201,7 +202,7 @@ def _limit_soon(rules: AlertRules, facts: Facts) -> str:
 
 
 def _resident_over_heap(rules: AlertRules, facts: Facts) -> str | None:
-    resident, heap, explained = facts.resident_bytes, facts.anonymous_bytes, facts.explained_file_bytes
+    resident, heap, explained = facts.resident_bytes, facts.heap_bytes, facts.explained_file_bytes
     if resident is None or heap is None or explained is None:
         return None
     unexplained = resident - explained
@@ -209,7 +210,7 @@ def _resident_over_heap(rules: AlertRules, facts: Facts) -> str | None:
         return ""
     return (
         f"{_mib(unexplained)} resident beside known files, "
-        f"more than {rules.resident_over_heap_percent} % of {_mib(heap)} anonymous memory"
+        f"more than {rules.resident_over_heap_percent} % of a heap of {_mib(heap)}"
     )
 
 

@@ -31,6 +31,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     started_at: float
     looks: int
+    first_look_at: float
+    """By the clock of the actions."""
     outcome: Outcome
     comparison: Comparison | None
     """With what was really done; None under another policy, or where nothing was done."""
@@ -70,9 +72,16 @@ def _sessions(path: Path) -> list[Session]:
 
 def _replayed(session: Session, plan: Plan | None, effects: Effects) -> Replayed:
     outcome = simulate(session, _effective(plan, session) if plan else None, effects)
-    done = deeds_of(session)
-    comparison = compare(predicted_deeds(outcome.actions), done) if done and plan is None else None
-    return Replayed(started_at=session.started_at, looks=session.looks, outcome=outcome, comparison=comparison)
+    beginning = session.first_look_at
+    done = deeds_of(session, beginning)
+    comparison = compare(predicted_deeds(outcome.actions, beginning), done) if done and plan is None else None
+    return Replayed(
+        started_at=session.started_at,
+        looks=session.looks,
+        first_look_at=beginning,
+        outcome=outcome,
+        comparison=comparison,
+    )
 
 
 def _effective(plan: Plan, session: Session) -> EffectivePlan:
@@ -91,7 +100,7 @@ def _show(console: Console, replayed: Replayed) -> None:
     table = Table("at", "level", "action", "asked", "freed", "result", "why", title=_title(replayed))
     for action in outcome.actions:
         table.add_row(
-            f"{action.at:.1f} s",
+            f"{action.at - replayed.first_look_at:.1f} s",
             action.level,
             action.kind,
             mebibytes(action.asked_bytes),

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 from membudget_cli.replay.recording_file import Session
 from membudget_cli.replay.simulation import SimulatedAction
-from membudget_contract.recording import RecordedLook
 from membudget_contract.sidecar_api import ActionKind, ActionStatus, Level
 
 TOLERANCE_SECONDS: Final = 2.0
@@ -23,7 +22,7 @@ class Deed(NamedTuple):
     """One action by what tells it from others."""
 
     at: float
-    """Seconds since the session's first look."""
+    """Seconds since the beginning that both loads have in common."""
     level: Level
     kind: ActionKind
 
@@ -43,19 +42,18 @@ class Comparison:
         return self.matched / larger if larger else 1.0
 
 
-def deeds_of(session: Session) -> list[Deed]:
-    """What was really done; what Observe decided was not."""
-    first_at = next((step.at for step in session.steps if isinstance(step, RecordedLook)), 0.0)
+def deeds_of(session: Session, beginning: float) -> list[Deed]:
+    """What was really done from the beginning on, by the session's clock; what Observe decided was not."""
     return [
-        Deed(action.decided_at - first_at, action.level, action.record.kind)
+        Deed(action.decided_at - beginning, action.level, action.record.kind)
         for action in session.actions
-        if action.record.status is not ActionStatus.OBSERVED
+        if action.record.status is not ActionStatus.OBSERVED and action.decided_at >= beginning
     ]
 
 
-def predicted_deeds(actions: Sequence[SimulatedAction]) -> list[Deed]:
+def predicted_deeds(actions: Sequence[SimulatedAction], beginning: float) -> list[Deed]:
     """The same of a simulation."""
-    return [Deed(action.at, action.level, action.kind) for action in actions]
+    return [Deed(action.at - beginning, action.level, action.kind) for action in actions if action.at >= beginning]
 
 
 def compare(predicted: Sequence[Deed], done: Sequence[Deed], tolerance: float = TOLERANCE_SECONDS) -> Comparison:

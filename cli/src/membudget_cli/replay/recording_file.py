@@ -34,6 +34,11 @@ class Session:
     actions: list[RecordedAction] = field(default_factory=list[RecordedAction])
 
     @property
+    def first_look_at(self) -> float:
+        """By the session's clock."""
+        return next(step.at for step in self.steps if isinstance(step, RecordedLook))
+
+    @property
     def looks(self) -> int:
         """How many looks it holds."""
         return sum(isinstance(step, RecordedLook) for step in self.steps)

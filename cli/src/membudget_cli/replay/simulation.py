@@ -29,7 +29,7 @@ from membudget_sidecar.verification import judge
 
 @dataclass(frozen=True, slots=True)
 class SimulatedAction:
-    """One action that the policy would take; seconds since the session's first look, bytes."""
+    """One action that the policy would take; `at` by the session's clock, bytes."""
 
     at: float
     level: Level
@@ -81,7 +81,6 @@ class _Simulation:
         """By simulated actions and refused admissions, of what the load would hold without any."""
         self._evictable = 0
         self._signal = 0
-        self._first_at: float | None = None
         self._peak: int | None = None
         self._unknown = 0
         self._actions: list[SimulatedAction] = []
@@ -95,7 +94,6 @@ class _Simulation:
     def look(self, recorded: RecordedLook) -> None:
         if self._plan is None:
             return
-        self._first_at = recorded.at if self._first_at is None else self._first_at
         self._end_action(recorded.at)
         load = self._recorded.load(recorded)
         if load is None:
@@ -156,7 +154,7 @@ class _Simulation:
         self._state = finished(self._state, decision, status, exhausted, under_way.ends_at)
         self._actions.append(
             SimulatedAction(
-                at=under_way.at - (self._first_at or 0.0),
+                at=under_way.at,
                 level=decision.level,
                 kind=decision.kind,
                 asked_bytes=decision.bytes_to_free,
