@@ -130,9 +130,7 @@ def test_many_evictions_are_an_alert_and_those_of_observe_are_not() -> None:
 
 def test_resident_memory_over_twice_the_heap_is_an_alert_without_the_files_that_are_known() -> None:
     """R-S07: a hot mapped index of four times the heap is what an index is for."""
-    hot = Facts(
-        signal_bytes=60 * MIB, resident_bytes=330 * MIB, heap_bytes=60 * MIB, explained_file_bytes=210 * MIB
-    )
+    hot = Facts(signal_bytes=60 * MIB, resident_bytes=330 * MIB, heap_bytes=60 * MIB, explained_file_bytes=210 * MIB)
     unknown = Facts(
         signal_bytes=60 * MIB, resident_bytes=331 * MIB, heap_bytes=60 * MIB, explained_file_bytes=210 * MIB
     )

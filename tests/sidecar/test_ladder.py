@@ -522,3 +522,28 @@ def test_harm_of_an_action_does_not_end_the_one_in_flight() -> None:
     (second,) = ladder.see(94)
     ladder.state = finished(ladder.state, first, ActionStatus.HARMFUL, exhausted=False, now=ladder.now)
     assert ladder.state.in_flight == second
+
+
+def test_growth_that_goes_on_meets_the_next_rung_though_it_has_just_helped_out() -> None:
+    """R-S03, R-S06: a Spill on behalf of the soft rung is not the hard rung's own; growth is there a second later."""
+    ladder = Ladder()
+    assert [CLEANUP] == ladder.acts(81)
+    ladder.end(ActionStatus.INEFFECTIVE)
+    assert [SPILL] == ladder.acts(82)
+    ladder.end(ActionStatus.EFFECTIVE)
+    assert [] == ladder.acts(81, after=0.5)
+    assert [SPILL] == ladder.acts(93, after=1.0)
+
+
+def test_a_rung_rests_after_its_own_action_and_after_one_that_did_not_help_out() -> None:
+    """R-S03: its cool-down holds against what it did for its own reason, and against repeating what failed."""
+    own = Ladder()
+    assert [SPILL] == own.acts(94)
+    own.end(ActionStatus.EFFECTIVE)
+    assert [] == own.acts(94, after=1.0)
+    helping = Ladder()
+    assert [CLEANUP] == helping.acts(81)
+    helping.end(ActionStatus.INEFFECTIVE)
+    assert [SPILL] == helping.acts(82)
+    helping.end(ActionStatus.UNVERIFIED)
+    assert [] == helping.acts(94, after=0.5)

@@ -99,7 +99,7 @@ def finished(state: LadderState, decision: Decision, status: ActionStatus, exhau
     return replace(
         state,
         in_flight=None,
-        last_actions={**state.last_actions, decision.level: LastAction(now, status)},
+        last_actions={**state.last_actions, decision.level: LastAction(now, status, decision.ruling is not None)},
         escalated_to=(decision.escalates_to or decision.level) if too_little else None,
         exhausted_at=now if nothing_left else None,
         only_critical_left=exhausted if decision.kind is ActionKind.EVICT else state.only_critical_left,
@@ -125,9 +125,12 @@ def plan_changed(state: LadderState, old: EffectivePlan, new: EffectivePlan, now
 
 
 def rests_until(state: LadderState, level: Level, plan: EffectivePlan) -> float:
-    """When the cool-down of a rung's last action ends, or the pause that its result asks for."""
+    """When the cool-down of a rung's last action ends, or the pause that its result asks for.
+
+    What freed enough for a rung below is no reason to rest: growth that goes on meets this one's own entry next.
+    """
     last = state.last_actions.get(level)
-    if last is None:
+    if last is None or (last.helped_out and last.status is ActionStatus.EFFECTIVE):
         return -float("inf")
     return last.at + max(rungs(plan)[level].cooldown_seconds, _LEAST_PAUSE.get(last.status, 0.0))
 
@@ -249,6 +252,7 @@ def _rung_decision(state: LadderState, look: Observation, signal: int, plan: Eff
         cause=because + why(most.kind, ruling, look, signal, plan),
         escalates_to=_above(acting, plan),
         observation=look,
+        ruling=None if acting is ruling else ruling,
     )
 
 

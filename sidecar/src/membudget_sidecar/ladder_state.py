@@ -58,14 +58,17 @@ class Decision:
     """The rung that runs if this one frees too little; None: there is no other action above it."""
     observation: Observation | None = None
     """The look that caused it."""
+    ruling: Level | None = None
+    """The rung whose reason it is, below `level` after an escalation; None: `level` itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastAction:
-    """When and how a rung's last action ended."""
+    """When and how a rung's last action ended, and whether it helped out a rung below."""
 
     at: float
     status: ActionStatus
+    helped_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
