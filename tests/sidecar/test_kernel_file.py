@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membudget_sidecar.kernel_file import (
+    only,
     parse_count,
     parse_keyed,
     parse_kibibytes,
@@ -81,3 +82,10 @@ def test_any_file_reads_as_a_figure_or_its_absence(content: bytes) -> None:
         path.write_bytes(content)
         count, stall = read_count(str(path)), read_stall_percent(str(path))
     assert (isinstance(count, int | Absent), isinstance(stall, float | Absent)) == (True, True)
+
+
+@given(st.text(alphabet="ab 0123456789\n-x", max_size=200))
+def test_a_parse_for_a_few_names_is_as_strict_as_the_whole_one(text: str) -> None:
+    """R-S01: a line that does not parse is left out by both."""
+    whole = parse_keyed(text)
+    assert {name: value for name, value in whole.items() if name in {"a", "ab"}} == only("a", "ab")(text)

@@ -52,7 +52,10 @@ class Level(enum.StrEnum):
     @property
     def rank(self) -> int:
         """0 for Normal to 3 for Emergency."""
-        return list(Level).index(self)
+        return _LEVEL_RANKS[self]
+
+
+_LEVEL_RANKS = {level: rank for rank, level in enumerate(Level)}
 
 
 class ActionKind(enum.StrEnum):

@@ -8,13 +8,15 @@ import os
 from collections.abc import Sequence
 
 from membudget_sidecar.cgroup_reading import NO_LIMIT, WORKING_SET_RULE, CgroupReading, tightest
-from membudget_sidecar.kernel_file import Figures, parse_keyed, read_count, read_figures
+from membudget_sidecar.kernel_file import Figures, only, parse_keyed, read_count, read_figures
 from membudget_sidecar.reading import Absent, Reading, SignalReading, remainder, total
 
 MARKER = "memory.usage_in_bytes"
 """The file that every v1 memory cgroup has."""
 LIMIT = "memory.limit_in_bytes"
 _RSS, _SHMEM, _INACTIVE = "total_rss", "total_shmem", "total_inactive_file"
+_HIERARCHICAL = "hierarchical_memory_limit"
+_HELD, _CACHED, _LIMITED = only(_RSS, _SHMEM), only(_INACTIVE), only(_HIERARCHICAL)
 _KERNEL = "memory.kmem.usage_in_bytes"
 # v1 writes "no limit" as the largest count of pages in bytes: 9223372036854771712 with pages of 4 kB, a
 # little less with larger ones, 2**64 - 1 before 3.19. No host has 2**60 bytes, so all of them are covered by
@@ -46,18 +48,18 @@ def read_v1(directories: Sequence[str]) -> CgroupReading:
 
 def read_v1_unreclaimable(own: str) -> SignalReading:
     """The same figure as `read_v1` has, from no more files than it needs."""
-    return _unreclaimable(own, read_figures(f"{own}/memory.stat", parse_keyed))
+    return _unreclaimable(own, read_figures(f"{own}/memory.stat", _HELD))
 
 
 def read_v1_working_set(own: str) -> SignalReading:
     """The same figure as `read_v1` has, from no more files than it needs."""
-    stat = read_figures(f"{own}/memory.stat", parse_keyed)
+    stat = read_figures(f"{own}/memory.stat", _CACHED)
     return SignalReading(_working_set(read_count(f"{own}/{MARKER}"), stat), f"{own} {WORKING_SET_RULE}")
 
 
 def read_v1_limit(directories: Sequence[str]) -> Reading:
     """The same figure as `read_v1` has, from no more files than it needs."""
-    return _limit(directories, read_figures(f"{directories[0]}/memory.stat", parse_keyed))
+    return _limit(directories, read_figures(f"{directories[0]}/memory.stat", _LIMITED))
 
 
 def _unreclaimable(own: str, stat: Figures) -> SignalReading:
@@ -88,7 +90,7 @@ def _limit(directories: Sequence[str], stat: Figures) -> Reading:
     limits = [_bounded(read_count(f"{directory}/{LIMIT}")) for directory in directories]
     # The kernel's own minimum also knows ancestors above the mount, as a pod's above its container's: passed over
     # while it cannot be read, it would let the budget rise above the pod's limit for one sample.
-    return tightest([*limits, _bounded(stat.get("hierarchical_memory_limit"))])
+    return tightest([*limits, _bounded(stat.get(_HIERARCHICAL))])
 
 
 def _bounded(limit: Reading) -> Reading:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from membudget_sidecar.cgroup_reading import NO_LIMIT, WORKING_SET_RULE, CgroupReading, tightest
 from membudget_sidecar.kernel_file import (
     Figures,
+    only,
     parse_count,
     parse_keyed,
     read_count,
@@ -25,6 +26,8 @@ LIMIT = "memory.max"
 # they count was not told apart, so a kernel without them is read without them.
 _KERNEL_PARTS = ("slab_unreclaimable", "kernel_stack")
 _LATER_KERNEL_PARTS = ("pagetables", "percpu")
+_HELD = only("anon", "shmem", "sock", "kernel", "slab_reclaimable", *_KERNEL_PARTS, *_LATER_KERNEL_PARTS)
+_CACHED = only("inactive_file")
 
 
 def read_v2(directories: Sequence[str]) -> CgroupReading:
@@ -52,12 +55,12 @@ def read_v2(directories: Sequence[str]) -> CgroupReading:
 
 def read_v2_unreclaimable(own: str) -> SignalReading:
     """The same figure as `read_v2` has, from no more files than it needs."""
-    return _unreclaimable(read_figures(f"{own}/memory.stat", parse_keyed))
+    return _unreclaimable(read_figures(f"{own}/memory.stat", _HELD))
 
 
 def read_v2_working_set(own: str) -> SignalReading:
     """The same figure as `read_v2` has, from no more files than it needs."""
-    stat = read_figures(f"{own}/memory.stat", parse_keyed)
+    stat = read_figures(f"{own}/memory.stat", _CACHED)
     return SignalReading(_working_set(read_count(f"{own}/{MARKER}"), stat), f"{own} {WORKING_SET_RULE}")
 
 

@@ -95,6 +95,16 @@ def parse_keyed(text: str) -> dict[str, int]:
     return figures
 
 
+def only(*names: str) -> Callable[[str], dict[str, int]]:
+    """A `parse_keyed` that looks for these names alone, for files that are read ten times a second."""
+    lines = re.compile(rf"^({'|'.join(map(re.escape, names))}) ([0-9]{{1,{_LARGEST_DIGITS}}})$", re.MULTILINE)
+
+    def parse(text: str) -> dict[str, int]:
+        return {name: int(number) for name, number in lines.findall(text) if int(number) <= _LARGEST}
+
+    return parse
+
+
 def parse_kibibytes(text: str) -> dict[str, int]:
     """The `Key:  n kB` lines of status and smaps_rollup, in bytes; other lines are left out."""
     figures: dict[str, int] = {}
