@@ -36,7 +36,7 @@ def test_a_rung_is_entered_within_its_headroom(
 
 @pytest.mark.parametrize(
     ("seconds", "limit", "acts"),
-    [(10.1, 100, []), (10.0, 100, [SPILL]), (0.0, 100, [SPILL]), (None, 100, []), (5.0, None, [])],
+    [(10.1, 100, []), (10.0, 100, [SPILL]), (0.0, 100, [(ActionKind.EVICT, Level.HARD)]), (None, 100, []), (5.0, None, [])],
 )
 def test_a_rung_is_entered_within_its_seconds_to_the_limit(
     seconds: float | None, limit: int | None, acts: list[tuple[ActionKind, Level]]
@@ -148,7 +148,7 @@ def test_a_forecast_of_no_time_at_all_counts_as_one_second() -> None:
     (decision,) = Ladder(plan=FORESEEING).see(99, limit=100, seconds=0.0)
     assert (ActionKind.EVICT, 99 - 93) == (decision.kind, (decision.bytes_to_free - 9 * POINT) // POINT)
     (decision,) = Ladder(plan=FORESEEING).see(90, limit=91, seconds=0.0)
-    assert (ActionKind.SPILL, 90 - 70) == (decision.kind, decision.bytes_to_free // POINT)
+    assert (Level.HARD, 90 - 70) == (decision.level, decision.bytes_to_free // POINT)
 
 
 @pytest.mark.parametrize(
@@ -189,3 +189,13 @@ def test_a_percent_that_has_settled_for_long_leaves_the_distance_to_itself() -> 
     assert ladder.state.level is Level.SOFT
     ladder.see(78, after=STEADY_SECONDS, limit=150)
     assert ladder.state.level is Level.NORMAL
+
+
+def test_where_the_limit_is_met_before_a_spill_could_end_values_are_dropped() -> None:
+    """R-S06, R-S13: writing to disk takes seconds; a kill would drop all of them."""
+    ladder = Ladder()
+    (decision,) = ladder.see(94, limit=120, seconds=4.9)
+    assert (ActionKind.EVICT, Level.HARD) == (decision.kind, decision.level)
+    assert decision.cause.startswith("the limit is too near to write to disk; ")
+    for seconds in (5.0, None):
+        assert [SPILL] == Ladder().acts(94, limit=120, seconds=seconds)

@@ -15,9 +15,9 @@ from membudget_contract.policy import Mode
 from membudget_contract.sidecar_api import ActionKind, Level
 from membudget_sidecar.entries import STEADY_SECONDS, Entry, collect_reason, entries, mib, rungs, why
 from membudget_sidecar.ladder import (
-    action_of,
     backed_off_until,
     exhausted_until,
+    kind_at,
     rests_until,
     ruling_level,
     step,
@@ -97,7 +97,7 @@ def _rung(look: _Look, level: Level) -> RungExplanation:
     reason, until = _rung_reason(look, level, acts=acts)
     return RungExplanation(
         level=level,
-        action=action_of(level, look.plan),
+        action=kind_at(level, look.observation, look.plan),
         distances=tuple(_distance(look, level, kind, found) for kind in _asked(look.plan, level)),
         entered=any(entry.entered for entry in found),
         acts=acts,
@@ -116,7 +116,7 @@ def _rung_reason(look: _Look, level: Level, *, acts: bool) -> tuple[str, float]:
         return f"{look.ruling} stands above it and acts in its place", _NEVER
     if level.rank > look.ruling.rank and level is not look.state.escalated_to:
         return _below(look, level, look.observation.signal_bytes), _NEVER
-    return _held_back(look, level, action_of(level, look.plan))
+    return _held_back(look, level, kind_at(level, look.observation, look.plan))
 
 
 def _held_back(look: _Look, level: Level, kind: ActionKind) -> tuple[str, float]:

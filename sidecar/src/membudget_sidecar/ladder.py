@@ -42,6 +42,9 @@ PASSAGE_SECONDS: Final = 10.0
 COLLECT_AGAIN_PERCENT: Final = 5
 """Growth of unmanaged bytes, in points of the budget, after which garbage is worth collecting again."""
 
+SPILL_SECONDS: Final = 5.0
+"""What a Spill may take (R-S04). Where the limit is met sooner values are dropped: a kill would drop all of them."""
+
 _LEAST_PAUSE: Final[Mapping[ActionStatus, float]] = {ActionStatus.UNVERIFIED: 1.0, ActionStatus.OBSERVED: 10.0}
 """Seconds between actions of one rung, whatever its cool-down says: neither result shows that the signal will fall."""
 
@@ -235,29 +238,34 @@ def _rung_decision(state: LadderState, look: Observation, signal: int, plan: Eff
     ruling, reasons = ruling_level(state, look, signal, plan)
     if ruling is Level.NORMAL or look.now < exhausted_until(state, look):
         return None
-    found = _acting(state, look.now, ruling, plan)
+    found = _acting(state, look, ruling, plan)
     if found is None:
         return None
     acting, escalated = found
     most = max(reasons, key=lambda entry: signal - entry.release_bytes)
     goal = most.release_bytes
     because = "the action before freed too little; " if escalated else ""
+    kind, above = kind_at(acting, look, plan), _above(acting, plan)
+    if kind is not action_of(acting, plan):
+        because += "the limit is too near to write to disk; "
+        above = above if above is not None and action_of(above, plan) is not kind else None
     return Decision(
-        kind=action_of(acting, plan),
+        kind=kind,
         level=acting,
         bytes_to_free=max(
             plan.percent_bytes(rungs(plan)[acting].free_percent), signal - max(0, goal - plan.percent_bytes(1))
         ),
         goal_bytes=goal,
         cause=because + why(most.kind, ruling, look, signal, plan),
-        escalates_to=_above(acting, plan),
+        escalates_to=above,
         observation=look,
         ruling=None if acting is ruling else ruling,
     )
 
 
-def _acting(state: LadderState, now: float, ruling: Level, plan: EffectivePlan) -> tuple[Level, bool] | None:
+def _acting(state: LadderState, look: Observation, ruling: Level, plan: EffectivePlan) -> tuple[Level, bool] | None:
     """The rung that acts now, and whether by escalation; else the ruling one once it has rested."""
+    now = look.now
     ready: list[tuple[Level, bool]] = []
     escalated = state.escalated_to
     while escalated is not None and _just_failed(state, now, escalated, plan):
@@ -267,7 +275,7 @@ def _acting(state: LadderState, now: float, ruling: Level, plan: EffectivePlan) 
     if now >= rests_until(state, ruling, plan):
         ready.append((ruling, False))
     for level, by_escalation in ready:
-        if now >= backed_off_until(state, ruling, action_of(level, plan)):
+        if now >= backed_off_until(state, ruling, kind_at(level, look, plan)):
             return level, by_escalation
     return None
 
@@ -276,6 +284,13 @@ def _just_failed(state: LadderState, now: float, level: Level, plan: EffectivePl
     """Whether a rung freed too little within its cool-down: to escalate to it again would change as little."""
     last = state.last_actions.get(level)
     return last is not None and last.status in _TOO_LITTLE and now < rests_until(state, level, plan)
+
+
+def kind_at(level: Level, look: Observation, plan: EffectivePlan) -> ActionKind:
+    """What a rung does at this look: values are dropped where there is no time to write them to disk."""
+    kind, seconds = action_of(level, plan), look.seconds_to_limit
+    too_late = kind is ActionKind.SPILL and seconds is not None and seconds < SPILL_SECONDS
+    return ActionKind.EVICT if too_late else kind
 
 
 def action_of(level: Level, plan: EffectivePlan) -> ActionKind:

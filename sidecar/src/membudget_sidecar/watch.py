@@ -97,7 +97,7 @@ class Watch:
         self._see(reading.used, reading.limit, now)
         if kept:
             self.history.record(now, reading.used.bytes)
-        if _asks_for_forecast(plan.thresholds):
+        if kept or _asks_for_forecast(plan.thresholds):
             self.forecast = self._forecast_now()
         return self._decide(plan, now)
 
