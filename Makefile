@@ -35,8 +35,11 @@ format: install  ## Format and fix what can be fixed by machine.
 soak: install  ## Minutes-long runs: steady state with full caches for 5 minutes.
 	$(RUN)/pytest -m soak --timeout=1200 $(ARGS)
 
-torture: install  ## The bursts of the usual run, 200 times.
+torture: install  ## Bursts, growths and kills of the usual run, many times.
 	MEMBUDGET_BURST_RUNS=200 $(RUN)/pytest tests/system/test_burst.py --timeout=7200 $(ARGS)
+	MEMBUDGET_GROWTH_RUNS=20 $(RUN)/pytest tests/system/test_growth.py --timeout=7200 $(ARGS)
+	MEMBUDGET_CRASH_RUNS=30 MEMBUDGET_TRANSITIONS=5000 $(RUN)/pytest tests/cluster/test_crash_points.py \
+	    tests/cluster/test_policy_transitions.py --timeout=14400 $(ARGS)
 
 bench: install  ## Side-by-side measurements; prints ratios.
 	for script in give_back cache_operations mapped_index footprint; do $(RUN)/python benches/$$script.py; done

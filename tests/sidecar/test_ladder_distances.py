@@ -36,7 +36,13 @@ def test_a_rung_is_entered_within_its_headroom(
 
 @pytest.mark.parametrize(
     ("seconds", "limit", "acts"),
-    [(10.1, 100, []), (10.0, 100, [SPILL]), (0.0, 100, [(ActionKind.EVICT, Level.HARD)]), (None, 100, []), (5.0, None, [])],
+    [
+        (10.1, 100, []),
+        (10.0, 100, [SPILL]),
+        (0.0, 100, [(ActionKind.EVICT, Level.HARD)]),
+        (None, 100, []),
+        (5.0, None, []),
+    ],
 )
 def test_a_rung_is_entered_within_its_seconds_to_the_limit(
     seconds: float | None, limit: int | None, acts: list[tuple[ActionKind, Level]]

@@ -11,10 +11,8 @@ import pytest
 from membudget_contract.errors import EnvironmentInvalid
 from membudget_contract.orders import PodIdentity
 from membudget_contract.plan import plan_hash
-from membudget_sidecar.cgroup_reading import CgroupReading
 from membudget_sidecar.order_keeper import KEPT_ORDER
 from membudget_sidecar.plan_keeper import KEPT_PLAN, PlanKeeper
-from membudget_sidecar.reading import Absent
 from membudget_sidecar.sample import Sample
 from membudget_sidecar.settings import own_pod
 from sidecar.fake_engine import FakeEngine
@@ -61,16 +59,6 @@ def test_a_plan_of_file_mode_is_not_taken_for_an_order(folder: Path) -> None:
     assert (150, None, None) == (pod.total, pod.held, pod.driven.keeper.problem)
 
 
-ABSENT = Absent("no cgroup")
-
-
-def limited(limit: int) -> CgroupReading:
-    """A cgroup of which only the limit could be read."""
-    figures = dict.fromkeys(("usage", "working_set", "unreclaimable", "swap"), ABSENT)
-    counts = dict.fromkeys(("limit_hits", "oom_kills", "refaults", "stall_percent"), ABSENT)
-    return CgroupReading(version="v2", source="/", unreclaimable_source="none", limit=limit, **figures, **counts)
-
-
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda kept: kept[:0],
     "cut": lambda kept: kept[:-1],
@@ -92,6 +80,17 @@ def test_a_torn_file_leaves_the_built_in_plan_and_the_next_order_counts(folder: 
     assert "is torn, changed, or of another version" in (report.problem or "")
     assert (200, "Accepted") == again.send(CONTROLLER.sign(order(3, "80Mi")))
     assert (80, None) == (again.total, again.driven.keeper.problem)
+
+
+def test_a_controller_that_is_gone_for_days_changes_nothing(folder: Path, engine: FakeEngine) -> None:
+    """Fault 53: the last good plan holds for ever, never looser; how old it is is told, an alert may speak of it."""
+    pod = OrderedPod(folder)
+    pod.send(CONTROLLER.sign(order(1, "90Mi")))
+    for _ in range(3 * 24):
+        pod.driven.tick(3600.0)
+    assert (90, number(1), None) == (pod.total, pod.held, pod.driven.keeper.problem)
+    assert engine.pid == (pod.driven.link.process.pid if pod.driven.link.process else None)
+    assert (409, "Older") == pod.send(CONTROLLER.sign(order(0, "100Mi")))
 
 
 def test_a_disk_that_takes_nothing_takes_no_order(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from membudget_contract.compile import compile_policy
 from membudget_contract.errors import BudgetBelowFloor, ContractError, LooserThanPlan, NoLimit, PolicyInvalid
 from membudget_contract.plan import Layer, Plan
-from membudget_contract.policy import Signal, parse_policy
+from membudget_contract.policy import Mode, Signal, parse_policy
 from membudget_contract.quantities import MIB
 from membudget_contract.sidecar_api import ConfigureRequest
 from membudget_sidecar.plan_keeper import KEPT_PLAN, Floor, PlanKeeper
@@ -36,7 +36,8 @@ class Kept:
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.now = 50.0
-        self.keeper = PlanKeeper(folder, environment or {}, monotonic=lambda: self.now, wall=lambda: 7000.0)
+        self.wall = 7000.0
+        self.keeper = PlanKeeper(folder, environment or {}, monotonic=lambda: self.now, wall=lambda: self.wall)
 
     def total(self) -> int:
         """In MiB."""
@@ -279,3 +280,19 @@ def test_a_disk_that_takes_nothing_does_not_stop_a_plan(tmp_path: Path) -> None:
     (tmp_path / KEPT_PLAN).mkdir()  # root writes through read-only modes, but not over a folder
     kept.keeper.adopt(plan_of("100Mi"), None)
     assert 100 == kept.total()
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 315_360_000.0])
+def test_a_wall_clock_that_jumps_neither_ends_nor_lengthens_what_holds_for_a_time(tmp_path: Path, jump: float) -> None:
+    """Fault 94: a day back, ten years on; times that count are those of the monotonic clock."""
+    kept = Kept(tmp_path)
+    kept.tighten("80Mi", 60)
+    kept.keeper.stop_enforcing(60, 0)
+    kept.wall += jump
+    kept.now += 59
+    kept.keeper.follow(None, None)
+    assert (80, Mode.OBSERVE) == (kept.total(), kept.keeper.effective.mode)
+    kept.wall -= jump
+    kept.now += 1
+    kept.keeper.follow(None, None)
+    assert (150, Mode.ENFORCE) == (kept.total(), kept.keeper.effective.mode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGSTOP
@@ -15,6 +16,8 @@ from system.growth_run import CACHED, LIMIT, MIB, RATE, Grown, growth_stack
 
 RUNS = int(os.environ.get("MEMBUDGET_GROWTH_RUNS", "3"))
 REPEATS = 3
+SOAK_SECONDS = 1800.0
+SOAK_RATE = 20 * MIB
 RATE_AT_LEAST = 0.9 * RATE
 pytestmark = [pytest.mark.cgroup, pytest.mark.timeout(RUNS * 30 + 120)]
 
@@ -44,6 +47,19 @@ def test_unmanaged_growth_of_64_mib_a_second_is_answered_and_never_meets_the_oom
     assert max(run.peak_bytes for run in grown) < LIMIT
     assert max(run.owned_bytes for run in grown) < CACHED
     assert min(len(run.over_soft) for run in grown) >= 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(2400)
+def test_half_an_hour_of_ramps_up_to_the_limit_kills_nobody(tmp_path: Path, publish: Callable[[str], None]) -> None:
+    """R-S03, fault 82: 20 MiB/s beside full caches, over and over; each acts, none reaches the limit."""
+    ends_at, grown = time.monotonic() + SOAK_SECONDS, list[Grown]()
+    while time.monotonic() < ends_at:
+        with growth_stack(tmp_path / str(len(grown)), "beside", SOAK_RATE) as stack:
+            grown.append(stack.grow())
+    publish(f"{len(grown)} ramps of {SOAK_RATE / MIB:.0f} MiB/s: {_figures(grown)}")
+    assert [run.oom_kills for run in grown] == [0] * len(grown)
+    assert max(run.peak_bytes for run in grown) < LIMIT
 
 
 def test_the_same_growth_kills_an_engine_whose_sidecar_stands_still(tmp_path: Path) -> None:
