@@ -19,11 +19,18 @@ COUNTS_AND_STATES = {
     "membudget_policy_info",
     "membudget_policy_problem",
     "membudget_plan_held",
+    "membudget_controller_policies",
+    "membudget_controller_policies_known",
+    "membudget_controller_pods",
+    "membudget_controller_pods_programmed",
+    "membudget_controller_rollouts_paused",
+    "membudget_controller_key_namespaces",
+    "membudget_controller_key_rotation",
 }
 """Gauges without a unit; a new one is added here on purpose."""
 
 COUNTED = re.compile(
-    r"_(transitions|actions|errors|queries|hits|misses|evictions|refused|freed|cpu|orders|signatures|faults|refaults|hits|kills|alerts|collections|collected)(_|$)"
+    r"_(transitions|actions|errors|queries|hits|misses|evictions|refused|freed|cpu|orders|signatures|faults|refaults|hits|kills|alerts|collections|collected|pushes|reports)(_|$)"
 )
 """Words that say that a figure only grows."""
 
@@ -38,6 +45,8 @@ BOUNDED_LABELS = {
     "cache",
     "alert",
     "policy",
+    "result",
+    "published",
 }
 
 

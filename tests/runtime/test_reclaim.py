@@ -13,7 +13,7 @@ from membudget_runtime.arena import SEGMENT_BYTES
 from membudget_runtime.cache import BoundedCache
 from membudget_runtime.component import Component
 from membudget_runtime.ledger import STEP_BYTES, Ledger
-from membudget_runtime.reclaim import Reclaimer
+from membudget_runtime.reclaim import SPILL_STEP_BYTES, Reclaimer
 from membudget_runtime.spill import SpillStore
 from runtime.fakes import MB, HandClock, Pile, budgets_with, ledger_of, start
 
@@ -217,3 +217,21 @@ def test_what_values_cannot_give_mapped_pages_do_where_the_signal_has_them(
     pile.mapped = 50 * MB
     reclaimer_of(pile, signal=signal).free(FreeRequest(means=means, target_bytes=10 * MB - 4 * MB * (not pile.held)))
     assert pile.paged_out == paged_out
+
+
+def test_a_spill_that_may_not_take_long_stops_with_what_it_has_freed(tmp_path: Path) -> None:
+    """R-S04: on a slow disk the ladder goes on to eviction; nothing else could act meanwhile."""
+    ledger, _ = ledger_of(ceilings={})
+    cache: BoundedCache[int] = BoundedCache(
+        "cache", ledger, ttl_seconds=100.0, clock=HandClock(), spill=SpillStore(tmp_path, 256 * MB)
+    )
+    cache.compression = False
+    for key in range(16_000):
+        cache.put(key, bytes(2048), "low")
+    times = iter([0.0, 0.1, 0.2, 0.6])
+    freed = Reclaimer(ledger, start(), lambda: next(times)).free(
+        FreeRequest(means=Means.SPILL, target_bytes=30 * MB, within_seconds=0.5)
+    )
+    given_back = freed.owned_before_bytes - freed.owned_after_bytes
+    assert freed.problem == "stopped after 0.5 s: the disk is too slow for this"
+    assert 2 * SPILL_STEP_BYTES <= given_back < 3 * SPILL_STEP_BYTES

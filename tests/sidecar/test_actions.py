@@ -36,7 +36,7 @@ from membudget_sidecar.api import local_api
 from membudget_sidecar.control_client import ACTION_SECONDS
 from membudget_sidecar.engine_link import EngineLink
 from membudget_sidecar.errors import QueueFull
-from membudget_sidecar.execution import KEPT_ERROR_CHARACTERS, Order
+from membudget_sidecar.execution import KEPT_ERROR_CHARACTERS, LADDER_SPILL_SECONDS, Order
 from membudget_sidecar.ladder_state import Decision, Observation
 from membudget_sidecar.local_status import Served
 from membudget_sidecar.settings import SidecarSettings
@@ -204,6 +204,18 @@ def test_every_kind_reaches_the_engine_under_its_own_name(running: Running, engi
     assert {kind.value for kind in ActionKind} - {means.value for means in Means} == {"Resize", "Reload", "Persist"}
     assert [1, 1, 1] == [len(engine.requests(path)) for path in paths]
     assert [plan_hash(PLAN)] == [request["planHash"] for request in engine.requests(BUDGETS_PATH)]
+
+
+def test_a_spill_of_the_ladder_may_not_take_long_and_one_by_hand_may(running: Running, engine: FakeEngine) -> None:
+    """R-S04: an emergency waits for the action in work; a person waits for what they asked for."""
+    decision = Decision(ActionKind.SPILL, Level.HARD, MIB, 0, "")
+    running.done(
+        Order(ActionKind.SPILL, PLAN, MIB, 0, "", decision),
+        Order(ActionKind.SPILL, PLAN, MIB, 0, ""),
+        Order(ActionKind.EVICT, PLAN, MIB, 0, "", decision),
+    )
+    asked = {(each["means"], each["withinSeconds"]) for each in engine.requests(FREE_PATH)}
+    assert {("Spill", LADDER_SPILL_SECONDS), ("Spill", None), ("Evict", None)} == asked
 
 
 def test_in_observe_mode_only_budgets_are_told(running: Running, engine: FakeEngine) -> None:

@@ -124,6 +124,8 @@ class FreeRequest(Message, frozen=True, kw_only=True):
     means: Means
     target_bytes: int
     up_to: Priority = Priority.HIGH
+    within_seconds: float | None = None
+    """A Spill stops after that, with what it has freed; None: when it is done."""
 
 
 class Freed(Message, frozen=True, kw_only=True):

@@ -7,6 +7,9 @@ not decide when or how much (the sidecar's ladder) and does not verify with the 
 from __future__ import annotations
 
 import gc
+import math
+import time
+from collections.abc import Callable
 from typing import Final
 
 from membudget_contract.control_api import Budgets, Freed, FreeRequest, Means
@@ -15,6 +18,9 @@ from membudget_runtime.bounds import bounds_of
 from membudget_runtime.component import Component, Removed
 from membudget_runtime.ledger import STEP_BYTES, Ledger
 
+SPILL_STEP_BYTES: Final = 4 * STEP_BYTES
+"""Written between two looks at the time."""
+
 PASSES: Final = 3
 """Looks at the signal while coming down to new bounds: what a pass gives back shows only after it."""
 
@@ -22,9 +28,10 @@ PASSES: Final = 3
 class Reclaimer:
     """Carries out requests; one at a time is the caller's duty."""
 
-    def __init__(self, ledger: Ledger, start: Budgets) -> None:
+    def __init__(self, ledger: Ledger, start: Budgets, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._start = start
+        self._clock = clock
 
     def apply(self, budgets: Budgets) -> Freed:
         """Hold new budgets, and come down to them: ceilings first, then the room, then cold mapped pages.
@@ -63,7 +70,7 @@ class Reclaimer:
                 removed = self._cleanup(request.target_bytes)
             case Means.SPILL:
                 candidates = self._candidates(up_to)
-                removed = self._spill(request.target_bytes, up_to)
+                removed = self._spill(request.target_bytes, up_to, request.within_seconds)
                 self._page_out(request.target_bytes - removed.freed_bytes)
             case Means.EVICT:
                 candidates = self._candidates(up_to)
@@ -106,14 +113,19 @@ class Reclaimer:
         self._page_out(target_bytes - removed.freed_bytes)
         return removed
 
-    def _spill(self, target_bytes: int, up_to: Priority) -> Removed:
+    def _spill(self, target_bytes: int, up_to: Priority, within_seconds: float | None) -> Removed:
         removed = Removed()
+        until = math.inf if within_seconds is None else self._clock() + within_seconds
         for priority in EVICTABLE[: up_to.rank + 1]:
             for component in sorted(self._ledger.components, key=lambda part: part.owned_bytes(), reverse=True):
-                missing = target_bytes - removed.freed_bytes
-                if missing <= 0 or removed.problem is not None:
-                    return removed
-                removed.add(component.spill(missing, priority, self._ledger.bounds.ranking))
+                while (missing := target_bytes - removed.freed_bytes) > 0 and removed.problem is None:
+                    if self._clock() >= until:
+                        removed.problem = f"stopped after {within_seconds} s: the disk is too slow for this"
+                        break
+                    step = component.spill(min(missing, SPILL_STEP_BYTES), priority, self._ledger.bounds.ranking)
+                    removed.add(step)
+                    if not step.progressed():
+                        break
         return removed
 
     def _evict(self, target_bytes: int, up_to: Priority) -> Removed:

@@ -24,6 +24,9 @@ from membudget_sidecar.ladder_state import Decision
 from membudget_sidecar.reading import Absent, Reading
 from membudget_sidecar.verification import judge
 
+LADDER_SPILL_SECONDS: Final = 0.5
+"""For a Spill of the ladder: nothing else is done meanwhile, and growth of 64 MiB/s is past a margin of 32 MiB by then.
+What a slow disk has not taken is evicted next; a person who asks for a Spill waits for all of it."""
 KEPT_COLLECTIONS: Final = 20
 """The largest of each action: names come from the engine, and a thousand records must stay small."""
 KEPT_ERROR_CHARACTERS: Final = 300
@@ -83,7 +86,13 @@ class Execution:
     def _ask(self, order: Order) -> Freed:
         if order.kind is ActionKind.RESIZE:
             return self._client.apply(budgets_of(order.plan))
-        return self._client.free(FreeRequest(means=Means(order.kind.value), target_bytes=order.asked_bytes))
+        urgent = order.kind is ActionKind.SPILL and order.decision is not None
+        request = FreeRequest(
+            means=Means(order.kind.value),
+            target_bytes=order.asked_bytes,
+            within_seconds=LADDER_SPILL_SECONDS if urgent else None,
+        )
+        return self._client.free(request)
 
 
 def failed(record: ActionRecord, problem: str) -> ActionRecord:
