@@ -42,7 +42,7 @@ torture: install  ## Bursts, growths and kills of the usual run, many times.
 	    tests/cluster/test_policy_transitions.py --timeout=14400 $(ARGS)
 
 bench: install  ## Side-by-side measurements; prints ratios.
-	for script in give_back cache_operations mapped_index footprint; do $(RUN)/python benches/$$script.py; done
+	for script in give_back cache_operations replacement mapped_index footprint; do $(RUN)/python benches/$$script.py; done
 
 cluster-binaries: install  ## etcd, kube-apiserver and kubectl for the cluster tests, from Go modules; 6 minutes once.
 	$(RUN)/python tests/cluster/binaries.py

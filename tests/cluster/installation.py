@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
 from cluster.control_plane import ControlPlane
-from cluster.credentials import CONTROLLER
+from cluster.controller_process import OWN_NAMESPACE, ControllerProcess
 from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable
 from membudget_contract.policy_status import ConditionType, PolicyStatus
 from membudget_contract.profiles import PRODUCTION_SPLIT, SEMANTIC_CACHE
@@ -31,9 +32,7 @@ from membudget_contract.sidecar_api import Status
 from memory_cgroup import memory_cgroup
 
 CHART_FILES = Path(__file__).parents[2] / "charts" / "membudget" / "files"
-OWN_NAMESPACE = "membudget-system"
 KEYS = "membudget-keys"
-CONTROLLER_PORT = 9466
 WITHIN_SECONDS = 30.0
 CONTAINER_LIMIT = 200 * MIB
 """Of the engine's memory cgroup, as its container would have."""
@@ -44,45 +43,35 @@ class Installation:
 
     def __init__(self, control_plane: ControlPlane, folder: Path) -> None:
         self.control_plane = control_plane
-        self._log = (folder / "controller.log").open("ab")
         self.controller_log = folder / "controller.log"
-        self.controller: subprocess.Popen[bytes] | None = None
+        self.controller: ControllerProcess | None = None
 
     def install(self) -> None:
         """As `helm install` will: twice does no harm."""
+        self.install_definition()
+        self.control_plane.apply(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {OWN_NAMESPACE}}}}}")
+        self.control_plane.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": _controller_rights()}))
+
+    def install_definition(self) -> None:
+        """Of the kind alone, served when this returns."""
         self.control_plane.kubectl(
             "apply", "--server-side", "-f", str(CHART_FILES / "memorypolicies.membudget.dev.yaml")
         )
         self.control_plane.kubectl("wait", "--for=condition=Established", "crd/memorypolicies.membudget.dev")
-        self.control_plane.apply(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {OWN_NAMESPACE}}}}}")
-        self.control_plane.kubectl("apply", "-f", str(CHART_FILES / "controller-rbac.yaml"))
 
     def start_controller(self) -> None:
         """With the rights of its service account; ready when this returns."""
-        command = [sys.executable, "-m", "membudget_controller", f"--namespace={OWN_NAMESPACE}", "--host=127.0.0.1"]
-        self.controller = subprocess.Popen(
-            self.control_plane.inside([*command, f"--port={CONTROLLER_PORT}"]),
-            env=os.environ | {"KUBECONFIG": str(self.control_plane.kubeconfig_for(CONTROLLER))},
-            stdout=self._log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        until(self._controller_ready)
+        self.controller = ControllerProcess(self.control_plane, self.controller_log)
+        until(self.controller.is_ready)
 
     def kill_controller(self) -> None:
         """SIGKILL."""
         if self.controller is not None:
             self.controller.kill()
-            self.controller.wait()
-
-    def stop_controller(self) -> None:
-        """SIGTERM; gone within 10 s when this returns."""
-        if self.controller is not None:
-            self.controller.terminate()
-            self.controller.wait(timeout=10)
 
     def close(self) -> None:
         """End the controller."""
         self.kill_controller()
-        self._log.close()
 
     def apply_policy(self, namespace: str, name: str, **spec: Any) -> None:
         """`kubectl apply` of a policy; the selector is `app: retriever` unless said otherwise."""
@@ -111,11 +100,11 @@ class Installation:
 
     def pushes(self) -> float:
         """Orders that the controller sent since it started, as its metrics count them."""
-        return self._counted("membudget_controller_pushes_total")
+        return self._running().counted("membudget_controller_pushes_total")
 
     def reports(self) -> float:
         """Reports that it asked for."""
-        return self._counted("membudget_controller_reports_total")
+        return self._running().counted("membudget_controller_reports_total")
 
     def membudget(self, *arguments: str) -> tuple[int, str]:
         """The command line as an administrator types it: exit code and output."""
@@ -124,28 +113,34 @@ class Installation:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
         return done.returncode, done.stdout + done.stderr
 
-    def _counted(self, metric: str) -> float:
-        lines = self._ask_controller("/metrics").splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(metric))
-
-    def _controller_ready(self) -> bool:
+    def _running(self) -> ControllerProcess:
         assert self.controller is not None
-        assert self.controller.poll() is None, self.controller_log.read_text(errors="replace")[-2000:]
-        try:
-            self._ask_controller("/readyz")
-        except OSError:
-            return False
-        return True
+        return self.controller
 
-    def _ask_controller(self, path: str) -> str:
-        with self.control_plane.network.connect("127.0.0.1", CONTROLLER_PORT, 5.0) as connection:
-            connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
-            with connection.makefile("rb") as file:
-                status = file.readline().decode()
-                content = file.read().decode()
-        if " 200 " not in status:
-            raise ConnectionError(f"{path}: {status}")
-        return content
+
+def _controller_rights() -> list[dict[str, Any]]:
+    """What the chart's templates make, without helm: the rules are read where those read them."""
+    metadata = {"name": "membudget-controller"}
+    own = {"name": "membudget-controller-keys", "namespace": OWN_NAMESPACE}
+    account = {**metadata, "namespace": OWN_NAMESPACE}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": own, "type": "Opaque"},
+        *_granted("Cluster", metadata, account, "controller-rules.yaml", "controller-cluster-rules.yaml"),
+        *_granted("", own, account, "controller-keys-rules.yaml"),
+    ]
+
+
+def _granted(scope: str, metadata: dict[str, str], account: dict[str, str], *files: str) -> list[dict[str, Any]]:
+    """A role with the rules of these files, and its binding to the account."""
+    group = "rbac.authorization.k8s.io"
+    rules = [rule for name in files for rule in yaml.safe_load((CHART_FILES / name).read_text())]
+    role = {"apiGroup": group, "kind": f"{scope}Role", "name": metadata["name"]}
+    made = {"apiVersion": f"{group}/v1", "metadata": metadata}
+    return [
+        {**made, "kind": f"{scope}Role", "rules": rules},
+        {**made, "kind": f"{scope}RoleBinding", "roleRef": role, "subjects": [{"kind": "ServiceAccount", **account}]},
+    ]
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _make_scratch_disk(path: Path) -> None:
 
 def _pack_first_file_system(parts: Parts, path: Path) -> None:
     image = path.with_suffix(".image")
-    for name in ("bin", "proc", "sys", "dev", "root"):
+    for name in ("bin", "proc", "sys", "dev", "host"):
         (image / name).mkdir(parents=True)
     shutil.copytree(parts.modules, image / "modules")
     shutil.copy(parts.busybox, image / "bin")
