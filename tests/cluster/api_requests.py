@@ -4,11 +4,12 @@ Sent as the administrator over a connection from inside the network namespace, o
 the controller would do goes through kubectl or their own client, never through here.
 """
 
+import contextlib
 import http.client
 import json
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from cluster.credentials import ADMIN, Credentials
@@ -57,6 +58,17 @@ class ApiRequests:
     ) -> Any:
         """The same, decoded."""
         return json.loads(self.send(method, path, body, headers=headers))
+
+    @contextlib.contextmanager
+    def watch(self, path: str) -> Generator[Iterator[Any]]:
+        """The events of a watch as they come; it has begun when this is entered."""
+        connection = self._connection()
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {ADMIN.token}"})
+            response = connection.getresponse()
+            yield (json.loads(line) for line in response)
+        finally:
+            connection.close()
 
     def _connection(self) -> http.client.HTTPSConnection:
         host, port = self._address

@@ -3,15 +3,19 @@
 import itertools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _pytest.capture import CaptureManager
 
 from cluster.binaries import build, required
 from cluster.control_plane import ControlPlane
+from cluster.controller_process import ControllerProcess
+from cluster.fleet import Fleet
 from cluster.installation import Installation, PodPlace, RetrievalPod, until
+from cluster.sidecar_farm import SidecarFarm
 from membudget_contract.quantities import MIB
 
 _numbers = itertools.count(1)
@@ -62,6 +66,40 @@ def installation(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathF
     installed.start_controller()
     yield installed
     installed.close()
+
+
+@pytest.fixture(scope="module")
+def installed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """Membudget installed; controllers are the test's to start."""
+    ready = Installation(control_plane, tmp_path_factory.mktemp("installation"))
+    ready.install()
+    return ready
+
+
+@pytest.fixture
+def fleet(installed: Installation, namespace: str) -> Iterator[Fleet]:
+    """No pods yet; those that a test makes are answered for by fake sidecars."""
+    with SidecarFarm(installed.control_plane) as farm:
+        yield Fleet(installed.control_plane, farm, namespace)
+
+
+@pytest.fixture
+def start_controller(installed: Installation, tmp_path: Path) -> Iterator[Callable[..., ControllerProcess]]:
+    """Controllers of this test alone; afterwards no traceback may stand in their log (O7)."""
+    started: list[ControllerProcess] = []
+    log = tmp_path / "controller.log"
+
+    def start(*, ready: bool = True, **options: Any) -> ControllerProcess:
+        one = ControllerProcess(installed.control_plane, log, **options)
+        started.append(one)
+        if ready:
+            until(one.is_ready)
+        return one
+
+    yield start
+    for one in started:
+        one.kill()
+    assert "Traceback" not in (log.read_text(errors="replace") if log.exists() else "")
 
 
 @pytest.fixture(scope="module")

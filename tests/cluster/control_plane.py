@@ -2,8 +2,9 @@
 
 Covers start, readiness, kubectl, killing and freezing the API server, counted writes, and Pod objects. There is no
 kubelet, no scheduler and no controller-manager: nothing runs in pods, and nothing but `remove_namespace` empties a
-namespace. Neighbours: binaries.py (what is started), network_namespace.py (where), credentials.py (who may ask),
-audit_log.py (what was written), pod_objects.py (what a pod looks like).
+namespace. Neighbours: binaries.py (what is started), etcd_process.py (its store),
+network_namespace.py (where), credentials.py (who may ask), audit_log.py (what was written), pod_objects.py (what a pod
+looks like).
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from cluster.api_requests import ApiRefused, ApiRequests
 from cluster.audit_log import AuditLog, Write
 from cluster.binaries import find_binaries, require
 from cluster.credentials import ADMIN, Credentials, User
+from cluster.etcd_process import ETCD_URL, EtcdProcess, start_logged
 from cluster.namespace_removal import remove_namespace
 from cluster.network_namespace import NetworkNamespace, network_namespace
 from cluster.pod_objects import PodObject
@@ -30,8 +32,6 @@ _KUBECTL_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _HOST = "127.0.0.1"
 _PORT = 6443
-_ETCD = "http://127.0.0.1:2379"
-_ETCD_PEERS = "http://127.0.0.1:2380"
 _ADVERTISED = "10.244.255.254"  # must not be a loopback address; the last of the pod network
 _LOG_TAIL = 2000
 _PROGRAMS = {"ip": "iproute2", "nsenter": "util-linux", "setpriv": "util-linux", "openssl": "openssl"}
@@ -51,10 +51,10 @@ class ControlPlane:
         self._binaries = find_binaries()
         with contextlib.ExitStack() as running:
             self.network: NetworkNamespace = running.enter_context(network_namespace())
-            self._requests = ApiRequests(self.network, self._credentials, _HOST, _PORT)
+            self.api = ApiRequests(self.network, self._credentials, _HOST, _PORT)
             self._credentials.write(f"https://{_HOST}:{_PORT}")
-            self._etcd = self._start("etcd", self._etcd_command())
-            running.callback(_kill, self._etcd)
+            self.etcd = EtcdProcess(self.network, self._binaries.etcd, folder=self.folder)
+            running.callback(self.etcd.kill)
             running.callback(self.kill_api_server)
             self.start_api_server()
             self._running = running.pop_all()
@@ -69,6 +69,11 @@ class ControlPlane:
     def kubeconfig(self) -> Path:
         """The administrator's; of use only inside."""
         return self.kubeconfig_for(ADMIN)
+
+    @property
+    def certificate(self) -> Path:
+        """What the API server shows, and what it is verified with; its key lies beside it."""
+        return self._credentials.authority
 
     def kubeconfig_for(self, user: User) -> Path:
         """One of `credentials.USERS`, who may do what RBAC allows."""
@@ -100,14 +105,15 @@ class ControlPlane:
         self._api_server = self._start("kube-apiserver", self._api_server_command())
         deadline = time.monotonic() + READY_SECONDS
         while not self._is_ready():
-            ended = self._api_server.poll() is not None or self._etcd.poll() is not None
+            ended = self._api_server.poll() is not None or not self.etcd.is_running
             if ended or time.monotonic() > deadline:
                 raise TimeoutError(f"no API server within {READY_SECONDS} s: {self._log_tails()}")
             time.sleep(_POLL_SECONDS)
 
     def kill_api_server(self) -> None:
         """SIGKILL, and gone when this returns."""
-        _kill(self._api_server)
+        self._api_server.kill()
+        self._api_server.wait()
 
     def freeze_api_server(self) -> None:
         """It stays there and answers nothing."""
@@ -118,10 +124,20 @@ class ControlPlane:
         self._api_server.send_signal(signal.SIGCONT)
 
     def restore_api_server(self) -> None:
-        """For the next test, whatever the last one did to it."""
+        """For the next test, whatever the last one did to it or its store."""
+        if not self.etcd.is_running:
+            self.etcd.start()
         self.thaw_api_server()
         if self._api_server.poll() is not None:
             self.start_api_server()
+
+    def back_up(self) -> None:
+        """Keep the store as it is now; the API server has been away for a moment."""
+        self._with_store_down(self.etcd.back_up)
+
+    def roll_back(self) -> None:
+        """The store as it was at `back_up`, as after a disaster: what was written since never happened."""
+        self._with_store_down(self.etcd.roll_back)
 
     def mark(self) -> int:
         """Now, for `writes`."""
@@ -142,56 +158,52 @@ class ControlPlane:
     ) -> str:
         """A Pod object that is running and ready at this address, by its status; its uid."""
         pod = PodObject(namespace, name, labels, pod_ip, annotations or {}, memory_limit)
-        created = self._requests.send_json("POST", f"/api/v1/namespaces/{namespace}/pods", pod.manifest())
-        self._requests.send("PATCH", f"/api/v1/namespaces/{namespace}/pods/{name}/status", pod.running())
+        created = self.api.send_json("POST", f"/api/v1/namespaces/{namespace}/pods", pod.manifest())
+        self.api.send("PATCH", f"/api/v1/namespaces/{namespace}/pods/{name}/status", pod.running())
         return created["metadata"]["uid"]
 
     def delete_pod(self, namespace: str, name: str) -> None:
         """At once, with no grace."""
-        self._requests.send("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}?gracePeriodSeconds=0")
+        self.api.send("DELETE", f"/api/v1/namespaces/{namespace}/pods/{name}?gracePeriodSeconds=0")
 
     def create_namespace(self, name: str) -> None:
         """An empty one."""
-        self._requests.send("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        self.api.send("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
     def remove_namespace(self, name: str) -> None:
         """With all it holds, at once."""
-        remove_namespace(self._requests, name)
+        remove_namespace(self.api, name)
 
     def process_ids(self) -> tuple[int, int]:
         """Of etcd and of the API server."""
-        return self._etcd.pid, self._api_server.pid
+        return self.etcd.pid, self._api_server.pid
+
+    def _with_store_down(self, change: Callable[[], None]) -> None:
+        self.kill_api_server()
+        self.etcd.kill()
+        change()
+        self.etcd.start()
+        self.start_api_server()
 
     def _is_ready(self) -> bool:
         try:
-            self._requests.send("GET", "/readyz")
+            self.api.send("GET", "/readyz")
         except (OSError, ApiRefused):  # OSError also while it has not written its certificate
             return False
         return True
 
     def _start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(self.inside(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return start_logged(self.inside(command), self.folder / f"{name}.log")
 
     def _log_tails(self) -> str:
         logs = sorted(self.folder.glob("*.log"))
         return "\n".join(f"{log}:\n{log.read_text(errors='replace')[-_LOG_TAIL:]}" for log in logs)
 
-    def _etcd_command(self) -> list[str]:
-        return [
-            str(self._binaries.etcd),
-            f"--data-dir={self.folder / 'etcd'}",
-            "--unsafe-no-fsync",  # it outlives kill -9 of the API server, never a crash of the machine
-            f"--listen-client-urls={_ETCD}",
-            f"--advertise-client-urls={_ETCD}",
-            f"--listen-peer-urls={_ETCD_PEERS}",
-        ]
-
     def _api_server_command(self) -> list[str]:
         key = self._credentials.service_account_key
         return [
             str(self._binaries.kube_apiserver),
-            f"--etcd-servers={_ETCD}",
+            f"--etcd-servers={ETCD_URL}",
             f"--bind-address={_HOST}",
             f"--secure-port={_PORT}",
             f"--advertise-address={_ADVERTISED}",
@@ -205,11 +217,6 @@ class ControlPlane:
             "--disable-admission-plugins=ServiceAccount",  # wants an object that the controller-manager makes
             *self._audit_log.flags_for_next_start(),
         ]
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
 
 
 def _require_machine() -> None:

@@ -25,6 +25,7 @@ POD_NETWORK = "10.244.0.0/16"
 _FOLDER = Path("/run/netns")
 _PREFIX = "membudget"
 _REMOVAL_SECONDS = 10.0
+_BACKLOG = 1024  # a controller dials many pods at once, and one listener may stand for all of them
 _CLONE_NEWNET = 0x40000000
 _START_TIME_FIELD = 22  # of /proc/<pid>/stat, counted from 1: tells a process from a later one with its pid
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -50,6 +51,11 @@ class NetworkNamespace:
         with ThreadPoolExecutor(max_workers=1) as entering:
             return entering.submit(self._enter_and_connect, (host, port), timeout).result()
 
+    def listen(self, host: str, port: int) -> socket.socket:
+        """A listener inside, served from here: like `connect`, it stays where it was made."""
+        with ThreadPoolExecutor(max_workers=1) as entering:
+            return entering.submit(self._enter_and_listen, (host, port)).result()
+
     def members(self) -> list[int]:
         """The pids of the processes inside."""
         listed = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True)
@@ -68,10 +74,18 @@ class NetworkNamespace:
                 raise TimeoutError(f"{self.path} cannot be removed; inside are {self.members()}")
 
     def _enter_and_connect(self, address: tuple[str, int], timeout: float) -> socket.socket:
+        self._enter()
+        return socket.create_connection(address, timeout)
+
+    def _enter_and_listen(self, address: tuple[str, int]) -> socket.socket:
+        self._enter()
+        return socket.create_server(address, backlog=_BACKLOG)
+
+    def _enter(self) -> None:
+        """This thread, for good."""
         with self.path.open() as handle:
             if _libc.setns(handle.fileno(), _CLONE_NEWNET) != 0:
                 raise OSError(ctypes.get_errno(), f"setns {self.path}")
-        return socket.create_connection(address, timeout)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,8 @@ class FakeCluster:
         self.statuses: list[PolicyStatus] = []
         self.kind = "Served"
         """Or Ending: it is marked and its objects go; or Gone."""
+        self.is_blind = False
+        """The controller may not see the definition."""
         self.failing: int | None = None
         """Every request is answered with this status."""
         self.before_write: Callable[[str], None] = lambda _: None
@@ -74,10 +76,15 @@ class FakeCluster:
         self._answer("GET pods")
         return Listed(tuple(self.pods.values()), self.version)
 
-    def is_kind_ending(self) -> bool:
+    def latest_version(self) -> int:
+        """The count itself."""
+        self._answer("GET policies")
+        return self.version
+
+    def is_kind_ending(self) -> bool | None:
         """By `kind`."""
         self._answer("GET kind")
-        return self.kind != "Served"
+        return None if self.is_blind else self.kind != "Served"
 
     def read_policy(self, namespace: str, name: str) -> ObservedPolicy:
         """One."""
@@ -123,8 +130,10 @@ class FakeCluster:
         """Unless there is one."""
         return self._create("configmap", self.config_maps, (namespace, name), data)
 
-    def patch_config_map(self, namespace: str, name: str, data: Mapping[str, str], resource_version: str) -> Stored:
-        """If it is still at that version."""
+    def patch_config_map(
+        self, namespace: str, name: str, data: Mapping[str, str | None], resource_version: str
+    ) -> Stored:
+        """If it is still at that version; None removes."""
         return self._patch("configmap", self.config_maps, (namespace, name), data, resource_version)
 
     def store(self, kept: dict[Key, Stored], key: Key, data: Mapping[str, str]) -> Stored:
@@ -140,14 +149,15 @@ class FakeCluster:
         return self.store(kept, key, data)
 
     def _patch(
-        self, kind: str, kept: dict[Key, Stored], key: Key, data: Mapping[str, str], resource_version: str
+        self, kind: str, kept: dict[Key, Stored], key: Key, data: Mapping[str, str | None], resource_version: str
     ) -> Stored:
         self._write(f"PATCH {kind}")
         before = _found(kept, key)
         if before.resource_version != resource_version:
             raise api_failure(f"PATCH {kind}", 409, "Conflict")
         self.writes.append(f"{kind} in {key[0]}")
-        return self.store(kept, key, {**before.data, **data})
+        merged = {**before.data, **data}
+        return self.store(kept, key, {name: text for name, text in merged.items() if text is not None})
 
     def _next(self) -> int:
         self.version += 1

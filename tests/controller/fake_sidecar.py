@@ -55,8 +55,14 @@ class FakeSidecar:
         self.held: HeldOrder | None = None
         self.orders: list[tuple[OrderNumber, bool]] = []
         """Verified orders in the order of their arrival, with whether each changed anything."""
+        self.accepted: list[HeldOrder] = []
+        """What it held, one after the other."""
         self.bodies: list[bytes] = []
         self.reports = 0
+        self._public_keys = public_keys
+
+    def mount(self, public_keys: Callable[[], Mapping[str, str]]) -> None:
+        """Other keys than so far."""
         self._public_keys = public_keys
 
     def answer(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
@@ -83,6 +89,8 @@ class FakeSidecar:
         changed = verdict is Verdict.ACCEPTED
         self.orders.append((number, changed))
         self.held = HeldOrder(number=number, policy=order.policy, plan=order.plan, plan_hash=order.plan_hash)
+        if changed:
+            self.accepted.append(self.held)
         return OK, Acknowledgement(
             changed=changed,
             pod_uid="another" if self.mode == "other uid" else self.pod.uid,

@@ -15,7 +15,7 @@ import pytest
 from kubernetes import client
 
 from controller.cluster_objects import make_policy
-from membudget_controller.api_client import ApiCluster
+from membudget_controller.api_client import ApiCluster, client_for
 from membudget_controller.cluster import Stored, Transition
 from membudget_controller.errors import ApiConflict, ApiFailed, ApiNotFound
 
@@ -33,6 +33,7 @@ class ApiServer(ThreadingHTTPServer):
         self.answers: list[tuple[int, object]] = []
         self.asked: list[Asked] = []
         self.content_types: list[str | None] = []
+        self.retry_after = ""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -47,6 +48,8 @@ class _Handler(BaseHTTPRequestHandler):
         encoded = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(encoded)))
+        if server.retry_after:
+            self.send_header("Retry-After", server.retry_after)
         self.end_headers()
         self.wfile.write(encoded)
 
@@ -68,7 +71,7 @@ def server() -> Iterator[ApiServer]:
 def cluster_of(server: ApiServer, *watched: str) -> ApiCluster:
     """The client of it."""
     configuration = client.Configuration(host=f"http://127.0.0.1:{server.server_port}")
-    return ApiCluster(client.ApiClient(configuration), watched, lambda: NOW)
+    return ApiCluster(client_for(configuration), watched, lambda: NOW)
 
 
 def pod_list(version: int, *names: str, more: str = "") -> dict[str, Any]:
@@ -120,15 +123,25 @@ def test_watched_namespaces_are_listed_one_by_one_at_the_oldest_version(server: 
         ((200, {"metadata": {"resourceVersion": "1"}}), False),
         ((200, {"metadata": {"resourceVersion": "1", "deletionTimestamp": "2026-11-21T00:00:00Z"}}), True),
         (refusal(404), True),
+        (refusal(403), None),
     ],
 )
 def test_a_kind_that_ends_is_known_by_its_definition(
-    server: ApiServer, answer: tuple[int, object], expected: bool
+    server: ApiServer, answer: tuple[int, object], expected: bool | None
 ) -> None:
-    """Fault 15: it is marked before its first object goes."""
+    """Fault 15: it is marked before its first object goes; who may not see it cannot tell."""
     server.answers = [answer]
     assert expected is cluster_of(server).is_kind_ending()
     assert server.asked[0][1].endswith("/customresourcedefinitions/memorypolicies.membudget.dev")
+
+
+def test_what_the_store_counts_to_is_asked_with_a_list_of_one(server: ApiServer) -> None:
+    """Fault 22: as cheap as a question can be."""
+    server.answers = [(200, {"metadata": {"resourceVersion": "77", "continue": "more"}, "items": []})]
+    assert 77 == cluster_of(server, "one").latest_version()
+    assert [("/apis/membudget.dev/v1alpha1/namespaces/one/memorypolicies", {"limit": ["1"]})] == [
+        asked[1:3] for asked in server.asked
+    ]
 
 
 def test_a_status_is_patched_at_its_version_and_nothing_else(server: ApiServer) -> None:
@@ -183,6 +196,21 @@ def test_what_is_no_answer_is_an_error(server: ApiServer, answer: tuple[int, obj
     server.answers = [answer]
     with pytest.raises(error):
         cluster_of(server).list_policies()
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [("5", 5.0), ("86400", 60.0), ("", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0), ("-1", 0.0)],
+)
+def test_an_overloaded_api_server_is_left_alone_for_as_long_as_it_asks(
+    server: ApiServer, header: str, expected: float
+) -> None:
+    """Fault 8: the error says for how long; nobody sleeps here, where orders would wait too."""
+    server.answers = [refusal(429)] * 3
+    server.retry_after = header
+    with pytest.raises(ApiFailed) as raised:
+        cluster_of(server).list_policies()
+    assert (raised.value.retry_after, len(server.asked)) == (expected, 1)
 
 
 def test_nobody_there_is_an_error(server: ApiServer) -> None:

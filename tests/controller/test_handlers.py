@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any, cast
 
@@ -91,6 +92,21 @@ def test_an_event_that_cannot_be_read_is_said_and_left(
     handlers.take_policy_event(observed, event)
     handlers.take_pod_event(observed, event)
     assert 2 == caplog.text.count("cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"), [(ConnectionResetError("gone"), False), (TimeoutError(), False), (KeyError("ours"), True)]
+)
+def test_what_the_other_end_does_is_said_in_one_line_and_our_own_defects_in_full(error: Exception, shown: bool) -> None:
+    """O7: a traceback means a defect, so the API server's troubles must not look like one."""
+    record = logging.LogRecord("kopf", logging.ERROR, "", 0, "failed", None, (type(error), error, None))
+    assert (handlers.in_one_line(record), record.exc_info is not None) == (True, shown)
+
+
+def test_namespaces_and_definitions_are_not_watched_with_rights_in_single_namespaces() -> None:
+    """R-P08: kopf would try for 14 s before it watches what it may."""
+    scanning = [handlers.operator_settings(watched).scanning.disabled for watched in ((), ("search",))]
+    assert [False, True] == scanning
 
 
 def test_kopf_is_set_to_write_nothing(observed: Observed) -> None:

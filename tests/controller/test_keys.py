@@ -12,7 +12,7 @@ from nacl.signing import VerifyKey
 from controller.fake_cluster import FakeCluster
 from membudget_controller.cluster import Stored
 from membudget_controller.errors import ApiFailed, KeysUnusable, SteppedDown, api_failure
-from membudget_controller.key_publication import RETRY_SECONDS, KeyPublication
+from membudget_controller.key_publication import BUSY_SECONDS, RETRY_SECONDS, KeyPublication
 from membudget_controller.keys import EPOCH_FIELD, KEY_ID_FIELD, PRIVATE_FIELD, stored_epoch, take_authority
 from membudget_controller.settings import KEY_CONFIG_MAP, KEY_SECRET
 
@@ -123,7 +123,7 @@ def test_the_private_key_is_in_no_log_no_repr_and_no_error(caplog: pytest.LogCap
     cluster = FakeCluster()
     authority = take_authority(cluster, HOME, 1)
     stored = cluster.secrets[WHERE]
-    KeyPublication(cluster, authority.key).publish(["search"], 0)
+    KeyPublication(cluster, authority).publish(["search"], 0)
     cluster.before_write = _refuse
     with pytest.raises(ApiFailed) as refusal:
         take_authority(cluster, HOME, 1)
@@ -150,8 +150,9 @@ class Published:
 
     def __init__(self) -> None:
         self.cluster = FakeCluster()
-        self.key = take_authority(self.cluster, HOME, 1).key
-        self.publication = KeyPublication(self.cluster, self.key)
+        authority = take_authority(self.cluster, HOME, 1)
+        self.key = authority.key
+        self.publication = KeyPublication(self.cluster, authority)
         self.cluster.writes.clear()
 
     def data(self, namespace: str) -> dict[str, str]:
@@ -197,6 +198,16 @@ def test_a_damaged_copy_is_put_right_when_a_pod_does_not_know_the_key() -> None:
     made.publication.look_again(["search"])
     made.publication.publish(["search"], 2)
     assert ("changed", made.key.public_text) == (before[made.key.key_id], made.data("search")[made.key.key_id])
+
+
+@pytest.mark.parametrize(("status", "pause"), [(500, BUSY_SECONDS), (429, BUSY_SECONDS), (403, RETRY_SECONDS)])
+def test_a_busy_api_server_is_asked_again_sooner_than_one_that_refuses(status: int, pause: float) -> None:
+    """Fault 7: pods wait for the key meanwhile."""
+    cluster = FakeCluster()
+    publication = KeyPublication(cluster, take_authority(cluster, HOME, 1))
+    cluster.failing = status
+    publication.publish({"search"}, 1000.0)
+    assert (publication.next_at(), publication.published) == (1000.0 + pause, set())
 
 
 def test_a_namespace_that_refuses_is_tried_again_later_and_holds_up_no_other() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,12 +14,13 @@ from prometheus_client import CollectorRegistry
 from controller.cluster_objects import make_pod, make_policy
 from controller.fake_cluster import FakeCluster
 from controller.fake_sidecar import FakeNetwork, FakeSidecar
-from membudget_contract.orders import HeldOrder, OrderNumber, PodIdentity, PolicyIdentity
+from membudget_contract.orders import ORDER_PATH, HeldOrder, OrderNumber, PodIdentity, PolicyIdentity
 from membudget_contract.policy_status import ConditionType
 from membudget_controller.clocks import Clocks
 from membudget_controller.errors import SteppedDown
 from membudget_controller.keys import take_authority
-from membudget_controller.loop import Loop
+from membudget_controller.listing import CONFIRM_SECONDS, VERSION_SECONDS
+from membudget_controller.loop import UNDER_WAY_SECONDS, Loop
 from membudget_controller.metrics import Metrics
 from membudget_controller.observed import Observed
 from membudget_controller.orders import SignedRequest
@@ -180,6 +182,91 @@ def test_policies_that_vanish_with_their_kind_are_unknown_and_nothing_is_pushed(
     controller.apply(total="90Mi")
     controller.run()
     assert ((["100Mi"] * 2, 2, 0.0), ["90Mi"] * 2) == (before, totals(pods))
+
+
+def test_a_controller_that_may_not_see_the_kind_waits_before_it_believes_a_deletion(controller: Controller) -> None:
+    """R-P13: of a policy that somebody deleted, its pods return to the profile some seconds later."""
+    controller.cluster.is_blind = True
+    controller.apply("retrieval", total="100Mi")
+    pods = controller.add_pods(1)
+    controller.run()
+    controller.delete()
+    controller.run(CONFIRM_SECONDS - 1)
+    held = totals(pods)
+    controller.run(CONFIRM_SECONDS)
+    assert (held, totals(pods)) == (["100Mi"], ["150Mi"])
+
+
+@pytest.mark.parametrize("event", [True, False])
+def test_a_kind_that_ends_unseen_takes_no_pod_its_plan(controller: Controller, event: bool) -> None:
+    """Fault 15 without the right to see the definition: one policy after the other goes, then the kind."""
+    controller.cluster.is_blind = True
+    controller.apply("retrieval", total="100Mi")
+    controller.apply("other", selector={"matchLabels": {"app": "other"}})
+    pods = controller.add_pods(1)
+    controller.run()
+    orders = controller.network.orders()
+    for name in ("retrieval", "other"):
+        gone = controller.cluster.delete_policy("search", name)
+        if event:
+            controller.observed.delete_policy(gone)
+        controller.run(CONFIRM_SECONDS - 2)
+    controller.cluster.kind = "Gone"
+    controller.run(600)
+    assert (totals(pods), controller.network.orders()) == (["100Mi"], orders)
+
+
+class SlowNetwork(FakeNetwork):
+    """Orders arrive when the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    def __call__(self, address: str, port: int, request: SignedRequest) -> HttpAnswer | Unreached:
+        """Reports pass."""
+        if request.path == ORDER_PATH:
+            assert self.gate.wait(30)
+        return super().__call__(address, port, request)
+
+
+def test_a_status_waits_a_second_for_answers_under_way() -> None:
+    """R-P10: one that says Pushing would keep Programmed waiting for the next second; a slow pod is told of then."""
+    network = SlowNetwork()
+    controller = Controller(network=network)
+    network.gate.set()
+    controller.apply(total="100Mi")
+    controller.add_pods(2)
+    controller.run()
+    network.gate.clear()
+    controller.apply(total="110Mi")
+    written: list[int | None] = []
+    for seconds in (0.0, UNDER_WAY_SECONDS / 2, UNDER_WAY_SECONDS):
+        controller.now += seconds
+        controller.loop.look()
+        written.append(controller.cluster.policies["search", "retrieval"].status.observed_generation)
+    pushing = controller.answers()[ConditionType.PROGRAMMED]
+    network.gate.set()
+    controller.run()
+    assert (written, pushing) == ([1, 1, 2], ("False", "Pushing"))
+    assert ("True", "Programmed") == controller.answers()[ConditionType.PROGRAMMED]
+
+
+def test_a_store_put_back_is_noticed_though_every_watch_is_silent(controller: Controller) -> None:
+    """Fault 22: a watch waits for the version that it had seen; the count of the store tells within 10 s."""
+    controller.apply(total="100Mi")
+    pods = controller.add_pods(2)
+    controller.run()
+    cluster, kept = controller.cluster, dict(controller.cluster.policies)
+    version = cluster.version
+    cluster.version += 500
+    controller.apply(total="110Mi")
+    controller.observed.ask_list()
+    controller.run()
+    before = totals(pods)
+    cluster.policies, cluster.version = kept, version
+    controller.run(VERSION_SECONDS + 5)
+    assert (before, totals(pods)) == (["110Mi"] * 2, ["100Mi"] * 2)
 
 
 def test_with_the_api_server_gone_known_plans_are_still_pushed(controller: Controller) -> None:

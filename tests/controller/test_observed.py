@@ -85,6 +85,18 @@ def test_a_store_that_was_restored_replaces_everything() -> None:
     assert [("kept", "10.0.0.4")] == [(pod.name, pod.ip) for pod in table.objects.values()]
 
 
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_store_that_was_restored_and_has_caught_up_is_believed(deleted: bool) -> None:
+    """Fault 22: an object that a later list shows older than it was seen has been put back."""
+    table: Table[ObservedPod] = Table()
+    table.replace([make_pod(version=40, ip="10.0.0.4")], 50)
+    table.see(make_pod(version=90, ip="10.0.0.9"))
+    if deleted:
+        table.delete("uid-of-retriever-0", 95)
+    table.replace([make_pod(version=40, ip="10.0.0.4")], 100)
+    assert ["10.0.0.4"] == [pod.ip for pod in table.objects.values()]
+
+
 def test_a_pod_that_opts_out_is_dropped() -> None:
     """R-P01: the label is the consent."""
     view = observed()

@@ -1,7 +1,7 @@
 """The name, unit and help of every metric, in one place.
 
-Covers: what sidecar and engine export. Does not hold values: collectors read them when scraped. Names follow
-Prometheus: base units, `_bytes`, `_seconds`, `_total`; no pid, session or query labels.
+Covers: what sidecar, engine and controller export. Does not hold values: collectors read them when scraped. Names
+follow Prometheus: base units, `_bytes`, `_seconds`, `_total`; no pid, session or query labels.
 """
 
 from __future__ import annotations
@@ -119,4 +119,37 @@ ENGINE_CACHE_EVICTIONS: Final = Metric(
 )
 ENGINE_CACHE_REFUSED: Final = Metric(
     "membudget_engine_cache_refused_total", "Entries not cached because there was no room.", ("cache",)
+)
+
+CONTROLLER_POLICIES: Final = Metric("membudget_controller_policies", "Policies that are seen.")
+CONTROLLER_POLICIES_KNOWN: Final = Metric(
+    "membudget_controller_policies_known", "1 when policies are known; 0 stops every push, until a list succeeds."
+)
+CONTROLLER_PODS: Final = Metric("membudget_controller_pods", "Opted-in pods that run.")
+CONTROLLER_PODS_PROGRAMMED: Final = Metric(
+    "membudget_controller_pods_programmed", "Of these, pods that hold what they should."
+)
+CONTROLLER_ROLLOUTS_PAUSED: Final = Metric(
+    "membudget_controller_rollouts_paused", "Policies whose rollout waits for a pod."
+)
+CONTROLLER_PUSHES: Final = Metric(
+    "membudget_controller_pushes_total", "Orders sent, by what came of them.", ("result",)
+)
+CONTROLLER_PUSH_SECONDS: Final = Metric(
+    "membudget_controller_push_duration_seconds", "From the connection to the answer of an order."
+)
+CONTROLLER_REPORTS: Final = Metric(
+    "membudget_controller_reports_total", "Reports asked for, by what came.", ("result",)
+)
+CONTROLLER_RECONCILE_SECONDS: Final = Metric(
+    "membudget_controller_reconcile_duration_seconds", "One look of the loop, with what it waited for."
+)
+CONTROLLER_WATCH_AGE: Final = Metric("membudget_controller_watch_age_seconds", "Since the last event of any watch.")
+CONTROLLER_KEY_NAMESPACES: Final = Metric(
+    "membudget_controller_key_namespaces",
+    "Namespaces that need the public keys, by whether they are there.",
+    ("published",),
+)
+CONTROLLER_KEY_ROTATION: Final = Metric(
+    "membudget_controller_key_rotation", "1 while pods learn the next key for orders."
 )

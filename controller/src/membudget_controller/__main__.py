@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from types import FrameType
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -33,6 +37,7 @@ STALLED_SECONDS: Final = 120.0
 """A loop that finished no look for so long hangs."""
 JOIN_SECONDS: Final = 4.0
 RETRY_SECONDS: Final = 2.0
+POLL_SECONDS: Final = 0.1
 DEFAULT_NAMESPACE: Final = "membudget-system"
 
 log = logging.getLogger(__name__)
@@ -42,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until a signal."""
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(handlers.in_one_line)
     settings = ControllerSettings(
         namespace=parsed.namespace,
         watched=tuple(parsed.watch or ()),
@@ -75,11 +82,11 @@ def run(settings: ControllerSettings) -> int:
         },
     )
     probes.start()
-    ended = threading.Event()
-    worker = threading.Thread(target=loop.run, args=(ended.set,), name="loop", daemon=True)
+    stop = threading.Event()
+    worker = threading.Thread(target=loop.run, args=(stop.set,), name="loop", daemon=True)
     worker.start()
     try:
-        handlers.watch(observed, settings.watched, ended)
+        _watch(observed, settings.watched, stop, loop)
     finally:
         loop.stop()
         worker.join(JOIN_SECONDS)
@@ -88,6 +95,37 @@ def run(settings: ControllerSettings) -> int:
         sys.stderr.write(f"membudget-controller: {loop.ended_by}\n")
         return SteppedDown.exit_code
     return 0
+
+
+def _watch(observed: Observed, watched: tuple[str, ...], stop: threading.Event, loop: Loop) -> None:
+    """Until a signal or the end of the loop; meanwhile known plans are pushed, whatever becomes of the watch.
+
+    In single namespaces kopf may not see the kind come: a watch begins when a list has shown that it is there.
+    """
+    while not loop.is_stopped:
+        if watched:
+            _await(lambda: observed.view().known or loop.is_stopped, loop)
+        try:
+            handlers.watch(observed, watched, stop)
+        except Exception as error:  # noqa: BLE001  whatever kopf dies of, the next watch begins with full lists
+            log.warning("the watch broke off and begins anew: %s", error)
+            _await(lambda: loop.is_stopped, loop, RETRY_SECONDS)
+            stop.clear()
+        else:
+            return
+
+
+def _await(condition: Callable[[], bool], loop: Loop, at_most: float = math.inf) -> None:
+    """Here no kopf runs that would take signals."""
+
+    def stop(_: int, __: FrameType | None) -> None:
+        loop.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    deadline = time.monotonic() + at_most
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
 
 
 def _take_authority(cluster: Cluster, namespace: str) -> Authority:

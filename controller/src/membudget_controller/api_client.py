@@ -28,6 +28,7 @@ from membudget_controller.settings import MANAGED_SELECTOR
 
 CHUNK: Final = 500
 REQUEST_SECONDS: Final = 30.0
+MOST_RETRY_AFTER_SECONDS: Final = 60
 LIST_ATTEMPTS: Final = 3
 """A list whose continuation has expired begins anew."""
 CONTROLLER_NAME: Final = "membudget.dev/controller"
@@ -81,6 +82,14 @@ def connect() -> client.ApiClient:
         load.load_incluster_config(client_configuration=configuration)
     else:
         load.load_kube_config(client_configuration=configuration)
+    return client_for(configuration)
+
+
+def client_for(configuration: client.Configuration) -> client.ApiClient:
+    """One that never sleeps: its own pauses would hold up the loop, and orders with it."""
+    configuration.retries = urllib3.Retry(
+        total=1, redirect=0, status=0, other=0, respect_retry_after_header=False, raise_on_redirect=False
+    )
     made = client.ApiClient(configuration)
     made.user_agent = "membudget-controller"
     return made
@@ -104,12 +113,22 @@ class ApiCluster:
         lists = [self._chunks(f"/api/v1{scope}/pods", MANAGED_SELECTOR, _PodList) for scope in self._scopes]
         return _joined([(chunk.metadata, chunk.items) for chunks in lists for chunk in chunks], pod_from)
 
-    def is_kind_ending(self) -> bool:
+    def latest_version(self) -> int:
+        """By a list of one, which is read from the store itself."""
+        path = f"/apis/{API_VERSION}{self._scopes[0]}/{_PLURAL}"
+        first = _decoded(self._send("GET", path, query=[("limit", "1")]), _PolicyList)
+        return int(first.metadata.resource_version)
+
+    def is_kind_ending(self) -> bool | None:
         """By the definition itself: it is marked before its first object is deleted."""
         try:
             definition = self._get(_KIND_PATH, _Definition)
         except ApiNotFound:
             return True
+        except ApiFailed as error:
+            if error.status == HTTPStatus.FORBIDDEN:
+                return None
+            raise
         return definition.metadata.deletion_timestamp is not None
 
     def read_policy(self, namespace: str, name: str) -> ObservedPolicy:
@@ -173,8 +192,10 @@ class ApiCluster:
             _decoded(self._send("POST", f"/api/v1/namespaces/{namespace}/configmaps", body=body), _DataObject)
         )
 
-    def patch_config_map(self, namespace: str, name: str, data: Mapping[str, str], resource_version: str) -> Stored:
-        """Other keys, labels and annotations stay."""
+    def patch_config_map(
+        self, namespace: str, name: str, data: Mapping[str, str | None], resource_version: str
+    ) -> Stored:
+        """Other keys, labels and annotations stay; null removes one."""
         body = {"metadata": {"resourceVersion": resource_version}, "data": dict(data)}
         patched = self._send("PATCH", f"/api/v1/namespaces/{namespace}/configmaps/{name}", body=body)
         return _stored(_decoded(patched, _DataObject))
@@ -218,8 +239,14 @@ class ApiCluster:
         except (urllib3.exceptions.HTTPError, client.ApiException, OSError) as error:
             raise ApiFailed(told, None, type(error).__name__) from None
         if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-            raise api_failure(told, answer.status, str(answer.reason))
+            raise api_failure(told, answer.status, str(answer.reason), _retry_after(answer.headers))
         return content
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """In seconds, as API servers write it; what is not understood was not asked."""
+    text = headers.get("Retry-After", "")
+    return float(min(int(text), MOST_RETRY_AFTER_SECONDS)) if text.isascii() and text.isdecimal() else 0.0
 
 
 def _decoded(content: bytes, kind: type[Wire]) -> Wire:

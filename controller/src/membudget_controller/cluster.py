@@ -53,8 +53,12 @@ class Cluster(Protocol):
         """All opted-in pods in the watched namespaces."""
         ...
 
-    def is_kind_ending(self) -> bool:
-        """Whether MemoryPolicy itself is being deleted, or gone: then a short list says nothing."""
+    def latest_version(self) -> int:
+        """What the store counts to now; it falls only where the store was restored."""
+        ...
+
+    def is_kind_ending(self) -> bool | None:
+        """Whether MemoryPolicy itself is being deleted, or gone: then a short list says nothing. None: may not know."""
         ...
 
     def read_policy(self, namespace: str, name: str) -> ObservedPolicy:
@@ -89,6 +93,8 @@ class Cluster(Protocol):
         """ApiConflict where there is one."""
         ...
 
-    def patch_config_map(self, namespace: str, name: str, data: Mapping[str, str], resource_version: str) -> Stored:
-        """Set these keys and leave the others, if it is still at that version."""
+    def patch_config_map(
+        self, namespace: str, name: str, data: Mapping[str, str | None], resource_version: str
+    ) -> Stored:
+        """Set these keys, remove those that are None and leave the others, if it is still at that version."""
         ...

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from membudget_contract.orders import PolicyIdentity, Verdict
 from membudget_controller import progress
 from membudget_controller.clocks import Clocks
 from membudget_controller.errors import SteppedDown
+from membudget_controller.failpoints import Failpoint, passed
 from membudget_controller.fan_out import FanOut
+from membudget_controller.key_rotation import KeyProof
+from membudget_controller.keys import Authority, OrderKey
 from membudget_controller.metrics import Metrics
 from membudget_controller.orders import NumberedOrder, OrderWriter
 from membudget_controller.progress import Incarnation, Progress
@@ -50,6 +53,8 @@ class Ended:
     order: NumberedOrder | None
     result: Result
     seconds: float
+    proof: bool = False
+    """The request was signed with the next key."""
 
 
 class Dispatch:
@@ -71,6 +76,7 @@ class Dispatch:
         """Namespaces in which a pod did not know the key; the loop empties it."""
         self.fallen: dict[str, PolicyIdentity] = {}
         """By namespace, policies of which a pod holds a later generation in this epoch; the loop empties it."""
+        self.proof = KeyProof()
         self._writer = writer
         self._metrics = metrics
         self._transport = transport
@@ -97,6 +103,11 @@ class Dispatch:
         self._writer = writer
         self.progress = {uid: progress.renewed(known) for uid, known in self.progress.items()}
 
+    def sign_with(self, authority: Authority) -> None:
+        """Its key from now on, and its next key to be proven; numbers go on."""
+        self._writer.use(authority.key)
+        self.proof.follow(authority.next_key)
+
     def start(self, work: Work, now: float) -> None:
         """Begin all exchanges; results are for `collect`."""
         for uid in work.push:
@@ -105,10 +116,11 @@ class Dispatch:
             if order is None or order.desired.content != target.desired.content:
                 order = self._writer.number(target.pod, target.desired)
             self.progress[uid] = progress.sent(known, order, now)
+            passed(Failpoint.BEFORE_PUSH)
             self._fan_out.start(uid, functools.partial(self._push, target, known.incarnation, order))
         for uid in work.ask:
-            target = self._targets[uid]
-            self._fan_out.start(uid, functools.partial(self._ask, target, self.progress[uid].incarnation))
+            target, key = self._targets[uid], self.proof.key_for(uid, now)
+            self._fan_out.start(uid, functools.partial(self._ask, target, self.progress[uid].incarnation, key))
 
     def collect(self, seconds: float) -> bool:
         """Take in what ended within that time; whether anything did.
@@ -138,25 +150,29 @@ class Dispatch:
     def _push(self, target: Target, incarnation: Incarnation, order: NumberedOrder) -> Ended:
         began = self._clock()
         answer = self._transport(incarnation.address, self._port, self._writer.order_request(order))
+        passed(Failpoint.AFTER_PUSH)
         result = read_acknowledgement(answer, order)
         return Ended(target.pod.uid, incarnation, order, result, self._clock() - began)
 
-    def _ask(self, target: Target, incarnation: Incarnation) -> Ended:
+    def _ask(self, target: Target, incarnation: Incarnation, key: OrderKey | None) -> Ended:
         began = self._clock()
-        request = self._writer.report_request(target.pod)
+        request = self._writer.report_request(target.pod, key)
         result = read_report(self._transport(incarnation.address, self._port, request), target.pod.uid)
-        return Ended(target.pod.uid, incarnation, None, result, self._clock() - began)
+        return Ended(target.pod.uid, incarnation, None, result, self._clock() - began, proof=key is not None)
 
     def _after(self, known: Progress, ended: Ended) -> Progress:
         now, result, order = self._clock(), ended.result, ended.order
         if isinstance(result, Refused) and result.reason == Verdict.GENERATION_FELL and order and order.desired.policy:
             self.fallen[order.pod.namespace] = order.desired.policy
+        if ended.proof and self.proof.take(ended.pod_uid, result, now):
+            return replace(known, ask_at=now)  # with the present key
         if isinstance(result, KeysPending):
             self.keyless.add(self._targets[ended.pod_uid].pod.namespace)
         if isinstance(result, Reported):
             spread = (self._jitter() * 2 - 1) * REPORT_SPREAD
             return progress.reported(known, result, now, self._report_seconds * (1 + spread))
         if isinstance(result, Acknowledged):
+            passed(Failpoint.BEFORE_RECORD)
             return progress.acknowledged(known, order, result, now) if order else known
         failed = progress.push_failed if order else progress.ask_failed
         return failed(known, result, now, self._jitter())

@@ -23,9 +23,20 @@ class ApiFailed(ControllerError):
     The message never holds a body: a refused Secret must not end up in a log.
     """
 
-    def __init__(self, request: str, status: int | None, reason: str) -> None:
+    def __init__(self, request: str, status: int | None, reason: str, retry_after: float = 0.0) -> None:
         super().__init__(f"{request}: {reason if status is None else f'{status} {reason}'}")
         self.status = status
+        self.retry_after = retry_after
+        """Seconds for which the API server asked to be left alone; 0 where it did not."""
+
+    @property
+    def is_passing(self) -> bool:
+        """The same request may succeed in a moment, with nobody doing anything about it."""
+        return (
+            self.status is None
+            or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            or self.status == HTTPStatus.TOO_MANY_REQUESTS
+        )
 
 
 class ApiNotFound(ApiFailed):
@@ -52,7 +63,7 @@ class SteppedDown(ControllerError):
         )
 
 
-def api_failure(request: str, status: int, reason: str) -> ApiFailed:
+def api_failure(request: str, status: int, reason: str, retry_after: float = 0.0) -> ApiFailed:
     """The error for an answer that is no success."""
     match status:
         case HTTPStatus.NOT_FOUND:
@@ -60,4 +71,4 @@ def api_failure(request: str, status: int, reason: str) -> ApiFailed:
         case HTTPStatus.CONFLICT:
             return ApiConflict(request, status, reason)
         case _:
-            return ApiFailed(request, status, reason)
+            return ApiFailed(request, status, reason, retry_after)

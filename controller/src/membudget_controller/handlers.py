@@ -11,6 +11,7 @@ import os
 import threading
 from typing import Any, Final
 
+import aiohttp
 import kopf
 import msgspec
 
@@ -27,15 +28,22 @@ EXIT_SECONDS: Final = 9.0
 ERROR_BACKOFFS: Final = (1, 1, 2, 2, 2, 2, 2, 2)
 """kopf's own grow to 21 s: so long a change would wait after an outage."""
 
+_OF_THE_OTHER_END: Final = (aiohttp.ClientError, OSError)
+
 log = logging.getLogger(__name__)
 
 
 def watch(observed: Observed, watched: tuple[str, ...], stop: threading.Event) -> None:
-    """Watch until `stop` is set or a signal comes; signals need the main thread."""
+    """Watch until `stop` is set or a signal comes; signals need the main thread. Sets `stop` whenever it ends.
+
+    Raises:
+        Exception: kopf gave up, as it does when an answer ends in its middle while it looks for kinds; it may be begun
+            anew, and then lists everything again.
+    """
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else a line for every event
     kopf.run(
         registry=operator_registry(observed, stop),
-        settings=operator_settings(),
+        settings=operator_settings(watched),
         standalone=True,
         clusterwide=not watched,
         namespaces=watched,
@@ -43,9 +51,11 @@ def watch(observed: Observed, watched: tuple[str, ...], stop: threading.Event) -
     )
 
 
-def operator_settings() -> kopf.OperatorSettings:
+def operator_settings(watched: tuple[str, ...] = ()) -> kopf.OperatorSettings:
     """What facts and faults taught: kopf watches and writes nothing."""
     settings = kopf.OperatorSettings()
+    # With rights in single namespaces, neither namespaces nor definitions may be watched, and kopf would try for 14 s.
+    settings.scanning.disabled = bool(watched)
     settings.process.ultimate_exiting_timeout = EXIT_SECONDS
     settings.posting.enabled = False
     settings.posting.loggers = False
@@ -90,6 +100,14 @@ def operator_registry(observed: Observed, stop: threading.Event) -> kopf.Operato
 
     _ = (login, on_policy, on_pod, release)  # registered; nobody calls them by name
     return registry
+
+
+def in_one_line(record: logging.LogRecord) -> bool:
+    """A filter for log handlers: what the other end of a connection did needs no traceback of this one."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, _OF_THE_OTHER_END) or isinstance(error and error.__cause__, _OF_THE_OTHER_END):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def take_policy_event(observed: Observed, event: kopf.RawEvent) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from membudget_controller import rollout
@@ -20,7 +21,7 @@ from membudget_controller.conditions import policy_status
 from membudget_controller.dispatch import Dispatch
 from membudget_controller.errors import ApiFailed, ApiNotFound, ControllerError, SteppedDown
 from membudget_controller.key_publication import KeyPublication
-from membudget_controller.keys import Authority, stored_epoch, take_authority
+from membudget_controller.keys import Authority, begin_rotation, finish_rotation, stored_epoch, take_authority
 from membudget_controller.listing import Listing
 from membudget_controller.metrics import Metrics
 from membudget_controller.objects import Compiled
@@ -35,7 +36,9 @@ from membudget_controller.targets import Assignment, assign
 from membudget_controller.transport import Transport
 
 COLLECT_SECONDS: Final = 0.25
-"""A look waits so long for answers before it writes statuses: most pods have answered by then."""
+"""A look waits so long for answers before it starts what follows from them."""
+UNDER_WAY_SECONDS: Final = 1.0
+"""Statuses wait so long for exchanges under way: one written a moment too soon would bar the next for a second."""
 LONGEST_PAUSE_SECONDS: Final = 30.0
 FAILURE_PAUSE_SECONDS: Final = 1.0
 BURST_SECONDS: Final = 0.01
@@ -76,11 +79,14 @@ class Loop:
         self._clock = clocks.monotonic
         self._wall = clocks.wall
         self._listing = Listing(cluster, observed, settings.list_seconds)
-        self._publication = KeyPublication(cluster, authority.key)
+        self._publication = KeyPublication(cluster, authority)
         self._cluster = cluster
-        self._renew_authority = lambda: take_authority(cluster, settings.namespace, clocks.wall().timestamp())
+        self._authority = authority
+        self._namespace = settings.namespace
+        self.dispatch.sign_with(authority)
         self._status_writer = StatusWriter(cluster, observed)
         self._assigned: tuple[int, Assignment] | None = None
+        self._awaiting_since: float | None = None
         self._stopped = threading.Event()
 
     def run(self, on_end: Callable[[], None]) -> None:
@@ -95,6 +101,11 @@ class Loop:
         self.dispatch.stop()
         on_end()
 
+    @property
+    def is_stopped(self) -> bool:
+        """It has ended, or will after the look in work."""
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """End after the look in work."""
         self._stopped.set()
@@ -105,6 +116,7 @@ class Loop:
         now = self._clock()
         if self._listing.list_if_due(now):
             self._publication.look_again()
+            self._rotate(begin_rotation)
         collected = self.dispatch.collect(0)
         view = self._observed.view()
         self._metrics.policies_known.set(float(view.known))
@@ -115,14 +127,25 @@ class Loop:
         self._publish_key(view, now)
         turns = self._turns(view, assignment, now)
         turn = together(turns.values())
+        turn = replace(turn, ask=turn.ask + self.dispatch.proof.wanted(self.dispatch.progress, now))
         work = reconcile(assignment.targets, self.dispatch.progress, self.dispatch.in_flight, now, turn)
         self.dispatch.start(work, now)
+        rotation_at = self._go_on_rotating(assignment)
         collected = self.dispatch.collect(COLLECT_SECONDS) or collected
         self._answer_fallen_generations()
-        status_at = self._write_statuses(view, assignment, turns)
+        status_at = self._wait_for_answers()
+        if status_at is None:
+            status_at = self._write_statuses(view, assignment, turns)
         if collected:
             return 0  # an answer may be followed by an order
-        dues = (self._listing.due_at, self._publication.next_at(), work.next_at, status_at)
+        dues = (
+            self._listing.due_at,
+            self._listing.version_at,
+            self._publication.next_at(),
+            work.next_at,
+            status_at,
+            rotation_at,
+        )
         return min(max(min(due for due in dues if due is not None) - self._clock(), 0), LONGEST_PAUSE_SECONDS)
 
     def _guarded_look(self) -> float:
@@ -164,7 +187,35 @@ class Loop:
             log.warning("generation %d of %s/%s was restored", policy.generation, namespace, policy.name)
             self._cluster.create_event(policy, _restored(policy.generation))
         if restored:
-            self.dispatch.renew(OrderWriter(self._renew_authority()))
+            self._authority = take_authority(self._cluster, self._namespace, self._wall().timestamp())
+            self.dispatch.renew(OrderWriter(self._authority))
+            self._follow(self._authority)
+
+    def _follow(self, authority: Authority) -> None:
+        """Sign with its key and publish its keys."""
+        self._authority = authority
+        self.dispatch.sign_with(authority)
+        self._publication.follow(authority)
+
+    def _go_on_rotating(self, assignment: Assignment) -> float | None:
+        """The next key takes over once it is published and known; when to look again, None without a rotation."""
+        self._metrics.key_rotation.set(float(self._authority.next_key is not None))
+        if self._authority.next_key is None:
+            return None
+        missing = self.dispatch.proof.missing(assignment.targets, self.dispatch.progress)
+        if not missing:
+            self._rotate(finish_rotation)
+        return self.dispatch.proof.next_at(missing)
+
+    def _rotate(self, step: Callable[[Cluster, str, Authority], Authority]) -> None:
+        """What fails is tried again after the next list: orders go out under either key."""
+        before = self._authority
+        try:
+            self._follow(step(self._cluster, self._namespace, before))
+        except ApiFailed as error:
+            log.warning("the keys are not rotated yet: %s", error)
+        if self._authority != before:
+            log.info("orders are signed by key %s", ", then ".join(self._authority.public_keys))
 
     def _publish_key(self, view: View, now: float) -> None:
         self._publication.look_again(self.dispatch.keyless)
@@ -182,6 +233,17 @@ class Loop:
                 turns[policy.uid] = rollout.turn(followers, self.dispatch.progress, policy.meaning.rollout, now)
         self._metrics.rollouts_paused.set(sum(turn.paused is not None for turn in turns.values()))
         return turns
+
+    def _wait_for_answers(self) -> float | None:
+        """Until when statuses wait; None when nobody is awaited, or was for long enough."""
+        if not self.dispatch.in_flight:
+            self._awaiting_since = None
+            return None
+        now = self._clock()
+        if self._awaiting_since is None:
+            self._awaiting_since = now
+        until = self._awaiting_since + UNDER_WAY_SECONDS
+        return until if now < until else None
 
     def _write_statuses(self, view: View, assignment: Assignment, turns: Mapping[str, Turn]) -> float | None:
         """What differs is written; when to come back for what may not be written yet."""

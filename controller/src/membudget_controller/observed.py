@@ -56,6 +56,10 @@ class Table(Generic[Kind]):
         self.objects[seen.uid] = seen
         return True
 
+    def since_list(self) -> frozenset[str]:
+        """What was there at the last list or came since, whether or not it was seen to go."""
+        return frozenset(self.objects.keys() | self._deleted.keys())
+
     def delete(self, uid: str, resource_version: int) -> bool:
         """Take in a deletion, unless the object was seen after it."""
         known = self.objects.get(uid)
@@ -65,10 +69,11 @@ class Table(Generic[Kind]):
         return self.objects.pop(uid, None) is not None
 
     def replace(self, listed: Iterable[Kind], version: int) -> bool:
-        """Take in a full list: what is not in it and not newer than it is gone.
+        """Take in a full list: what is not in it and not newer than it is gone, what is in it is so.
 
         Lists are taken one after the other from the store itself, so a version that falls means that the store was
-        restored: nothing that was seen before counts any more.
+        restored: nothing that was seen before counts any more. A store that was restored and has caught up since shows
+        itself by an object that is older in the list than it was known, and the list is believed.
         """
         restored = self.listed is not None and version < self.listed
         before = {} if restored else self.objects
@@ -76,8 +81,9 @@ class Table(Generic[Kind]):
         after = {uid: known for uid, known in before.items() if known.resource_version > version}
         for seen in listed:
             known = before.get(seen.uid)
-            if seen.resource_version > deleted.get(seen.uid, -1):
-                newer = known is not None and known.resource_version > seen.resource_version
+            truth = max(version, seen.resource_version)
+            if deleted.get(seen.uid, -1) <= truth:
+                newer = known is not None and known.resource_version > truth
                 after[seen.uid] = known if known is not None and newer else seen
         changed = after != self.objects
         self.objects, self.listed = after, version
@@ -159,6 +165,16 @@ class Observed:
         with self._lock:
             self._list_asked = True
         self.wake.set()
+
+    @property
+    def listed_version(self) -> int | None:
+        """Of the last full list of policies; None before the first."""
+        return self._policies.listed
+
+    def policies_since_list(self) -> frozenset[str]:
+        """By uid, those that a list must hold, or else say that they were deleted."""
+        with self._lock:
+            return self._policies.since_list()
 
     def take_list_asked(self) -> bool:
         """Whether a list was asked for since the last call."""

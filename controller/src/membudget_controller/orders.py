@@ -25,7 +25,7 @@ from membudget_contract.orders import (
     PodIdentity,
     ReportRequest,
 )
-from membudget_controller.keys import Authority
+from membudget_controller.keys import Authority, OrderKey
 from membudget_controller.targets import Desired
 
 _encoder: Final = msgspec.json.Encoder(order="deterministic")
@@ -57,6 +57,10 @@ class OrderWriter:
         self._key = authority.key
         self._sequence = itertools.count(1)
 
+    def use(self, key: OrderKey) -> None:
+        """Sign with this one from now on; numbers go on."""
+        self._key = key
+
     def number(self, pod: PodIdentity, desired: Desired) -> NumberedOrder:
         """An order with a number that none before had."""
         return NumberedOrder(pod, OrderNumber(epoch=self.epoch, sequence=next(self._sequence)), desired)
@@ -71,16 +75,17 @@ class OrderWriter:
             plan=order.desired.plan,
             plan_hash=order.desired.plan_hash,
         )
-        return self._signed(ORDER_PATH, ORDER_DOMAIN, _encoder.encode(message))
+        return _signed(self._key, ORDER_PATH, ORDER_DOMAIN, _encoder.encode(message))
 
-    def report_request(self, pod: PodIdentity) -> SignedRequest:
-        """The request for a report."""
-        return self._signed(REPORT_PATH, REPORT_DOMAIN, _encoder.encode(ReportRequest(pod=pod)))
+    def report_request(self, pod: PodIdentity, key: OrderKey | None = None) -> SignedRequest:
+        """The request for a report; signed with another key, only who knows that one answers."""
+        return _signed(key or self._key, REPORT_PATH, REPORT_DOMAIN, _encoder.encode(ReportRequest(pod=pod)))
 
-    def _signed(self, path: str, domain: bytes, body: bytes) -> SignedRequest:
-        headers = {
-            "Content-Type": "application/json",
-            KEY_HEADER: self._key.key_id,
-            SIGNATURE_HEADER: self._key.sign(domain + body),
-        }
-        return SignedRequest(path, body, headers)
+
+def _signed(key: OrderKey, path: str, domain: bytes, body: bytes) -> SignedRequest:
+    headers = {
+        "Content-Type": "application/json",
+        KEY_HEADER: key.key_id,
+        SIGNATURE_HEADER: key.sign(domain + body),
+    }
+    return SignedRequest(path, body, headers)

@@ -15,6 +15,7 @@ from typing import Final
 from membudget_contract.policy_status import ConditionStatus, PolicyStatus
 from membudget_controller.cluster import Cluster, Transition
 from membudget_controller.errors import ApiConflict, ApiFailed, ApiNotFound
+from membudget_controller.failpoints import Failpoint, passed
 from membudget_controller.objects import ObservedPolicy
 from membudget_controller.observed import Observed
 
@@ -51,6 +52,7 @@ class StatusWriter:
         self._write_at = {uid: at for uid, at in self._write_at.items() if uid in kept}
 
     def _written(self, policy: ObservedPolicy, status: PolicyStatus) -> float | None:
+        passed(Failpoint.BEFORE_STATUS_PATCH)
         try:
             after = self._cluster.patch_status(policy, status)
         except ApiConflict:
@@ -59,7 +61,8 @@ class StatusWriter:
             return FAILURE_PAUSE_SECONDS  # deleted, or the kind is: the watch or the next list says so
         except ApiFailed as error:
             log.warning("the status of %s/%s is not written: %s", policy.namespace, policy.name, error)
-            return FAILURE_PAUSE_SECONDS
+            return max(FAILURE_PAUSE_SECONDS, error.retry_after)
+        passed(Failpoint.AFTER_STATUS_PATCH)
         self._observed.see_policy(after)
         self._tell(after, transitions(policy.status, status))
         return WRITE_PAUSE_SECONDS
