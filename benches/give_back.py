@@ -26,11 +26,12 @@ KEPT_SHARE = 0.1
 
 def with_dict() -> tuple[float, float]:
     """A dict, `del`, `malloc_trim`."""
+    keys = _keys()
     before = anonymous_bytes()
-    values = {number.to_bytes(16, "little"): bytes([number % 251]) * VALUE_BYTES for number in range(COUNT)}
+    values = {key: bytes([number % 251]) * VALUE_BYTES for number, key in enumerate(keys)}
     full = anonymous_bytes()
     started = time.perf_counter()
-    for key in _leaving(list(values)):
+    for key in _leaving(keys):
         del values[key]
     ctypes.CDLL(None).malloc_trim(0)
     return _result(before, full, started)
@@ -38,13 +39,14 @@ def with_dict() -> tuple[float, float]:
 
 def with_cachebox() -> tuple[float, float]:
     """cachebox.LRUCache, `malloc_trim`."""
+    keys = _keys()
     before = anonymous_bytes()
     cache: cachebox.LRUCache[bytes, bytes] = cachebox.LRUCache(COUNT)
-    for number in range(COUNT):
-        cache[number.to_bytes(16, "little")] = bytes([number % 251]) * VALUE_BYTES
+    for number, key in enumerate(keys):
+        cache[key] = bytes([number % 251]) * VALUE_BYTES
     full = anonymous_bytes()
     started = time.perf_counter()
-    for key in _leaving(list(cache.keys())):
+    for key in _leaving(keys):
         del cache[key]
     ctypes.CDLL(None).malloc_trim(0)
     return _result(before, full, started)
@@ -56,8 +58,8 @@ def with_membudget() -> tuple[float, float]:
         runtime = MemoryRuntime(Path(folder), {"MEMBUDGET_TOTAL": "1Gi"})
         cache: BoundedCache[bytes] = runtime.cache("semanticCache", ttl_seconds=3600.0)
         cache.compression = False
+        keys = _keys()
         before = anonymous_bytes()
-        keys = [number.to_bytes(16, "little") for number in range(COUNT)]
         for number, key in enumerate(keys):
             cache.put(key, bytes([number % 251]) * VALUE_BYTES)
         for key in set(keys) - set(_leaving(keys)):
@@ -66,6 +68,11 @@ def with_membudget() -> tuple[float, float]:
         started = time.perf_counter()
         runtime.free(FreeRequest(means=Means.EVICT, target_bytes=int((1 - KEPT_SHARE) * cache.owned_bytes())))
         return _result(before, full, started)
+
+
+def _keys() -> list[bytes]:
+    """They are the caller's in each case, and stay."""
+    return [number.to_bytes(16, "little") for number in range(COUNT)]
 
 
 def _leaving(keys: list[bytes]) -> list[bytes]:

@@ -2,7 +2,8 @@
 
 Usage: fill_cache.py STATE_FOLDER ENTRY_BYTES TOTAL_BYTES HOW. Prints `empty` before, `full REPORTED_BYTES ENTRIES`
 after; goes on when a line comes in. HOW: `once` puts every key once; `churn` goes on in a full cache, with old keys and
-new ones at random, four times over; `hot` rewrites twenty keys all the time, and now and then puts one that stays.
+new ones at random, four times over; `hot` rewrites twenty keys all the time, and now and then puts one that stays;
+`long-keys` puts every value under a key as long as itself.
 """
 
 import random
@@ -38,8 +39,9 @@ def main(state_folder: str, entry_bytes: str, total_bytes: str, how: str) -> Non
     value = b"v" * int(entry_bytes)
     runtime.ledger.trim()
     _say("empty")
-    for number in keys(how, int(total_bytes) // (len(value) + ENTRY_BYTES), int(total_bytes) // len(value)):
-        cache.put(number.to_bytes(16, "little"), value)
+    length = len(value) if how == "long-keys" else 16
+    for number in keys(how, int(total_bytes) // (len(value) + length + ENTRY_BYTES), int(total_bytes) // len(value)):
+        cache.put(number.to_bytes(length, "little"), value)
     runtime.ledger.trim()
     _say(f"full {cache.owned_bytes()} {len(cache)}")
 

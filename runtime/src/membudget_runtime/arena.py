@@ -30,13 +30,6 @@ SPARSE: Final = 0.9
 SPARE_SEGMENTS: Final = 2
 """Emptied segments kept for the next values: what one eviction of the ledger empties."""
 
-DEAD_EXTENTS: Final = 16
-"""By so many may a segment list more released values than live ones, before the list is written anew: amortised,
-a release looks at two extents."""
-
-DEAD_EXTENT_BYTES: Final = 72
-"""Heap bytes of a released value that its segment still lists: the extent, its place in the list."""
-
 
 def page_bytes(length: int) -> int:
     """`length` rounded up to whole pages: by no more does storing a value grow what an arena holds."""
@@ -44,31 +37,46 @@ def page_bytes(length: int) -> int:
 
 
 class Extent:
-    """Where one value lies. Compaction moves it: read it only through its arena."""
+    """Where one value lies. Compaction moves it: read it only through its arena, or as `BoundedCache.get` does.
 
-    __slots__ = ("length", "offset", "segment")
+    The values of a segment are linked to each other by `earlier` and `later`.
+    """
 
-    def __init__(self, segment: Segment | None, offset: int, length: int) -> None:
-        self.segment = segment
-        self.offset = offset
-        self.length = length
+    __slots__ = ("earlier", "later", "length", "offset", "segment")
+
+    def __init__(self) -> None:
+        self.segment: Segment | None = None
+        self.offset = 0
+        self.length = 0
+        """Kept when the value is released: it is as long on disk."""
+        self.earlier: Extent | None = None
+        self.later: Extent | None = None
 
 
 class Segment:
-    """One private anonymous mapping, filled from the front; `touched` counts its resident bytes."""
+    """One private anonymous mapping, filled from the front; `touched` counts its resident bytes.
 
-    __slots__ = ("extents", "live", "mapping", "size", "touched", "used", "values")
+    Bytes once written stay as they are until the segment is retired; then the mapping goes to a new segment, or away.
+    Who has read a value and finds its extent in the same segment still has read the value.
+    """
 
-    def __init__(self, size: int) -> None:
-        self.mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        # Huge pages would make untouched parts resident: the bytes would no longer be exact.
-        self.mapping.madvise(mmap.MADV_NOHUGEPAGE)
+    __slots__ = ("last", "live", "mapping", "size", "touched", "used", "values")
+
+    def __init__(self, size: int, mapping: mmap.mmap, touched: int = 0) -> None:
+        self.mapping = mapping
         self.size = size
-        self.touched = 0
+        self.touched = touched
         self.used = 0
         self.live = 0
         self.values = 0
-        self.extents: list[Extent] = []
+        self.last: Extent | None = None
+
+
+def _mapped(size: int) -> mmap.mmap:
+    mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # Huge pages would make untouched parts resident: the bytes would no longer be exact.
+    mapping.madvise(mmap.MADV_NOHUGEPAGE)
+    return mapping
 
 
 class SegmentArena:
@@ -78,19 +86,17 @@ class SegmentArena:
         self._segments: set[Segment] = set()
         self._open: Segment | None = None
         self._spare: list[Segment] = []
+        self._values = 0
         self.resident_bytes = 0
         self.held_bytes = 0
         """The resident bytes less what is spare: holds nothing and takes the next values."""
         self.live_bytes = 0
         """The held bytes less those of released values, which only compaction frees."""
-        self.dead_extent_bytes = 0
-        """Heap bytes of released values that are still listed; those of live ones are their owner's to count."""
 
-    def store(self, value: bytes) -> Extent:
-        """Copy the value in."""
-        extent = Extent(None, 0, len(value))
+    def store(self, extent: Extent, value: bytes) -> None:
+        """Copy the value in; the extent, which has none now, tells where it lies."""
+        extent.length = len(value)
         self._place(self._segment_for(len(value)), extent, value)
-        return extent
 
     def read(self, extent: Extent) -> bytes:
         """A copy of the value."""
@@ -100,17 +106,10 @@ class SegmentArena:
 
     def release(self, extent: Extent) -> None:
         """Forget the value; a segment with no value left is spare or unmapped at once."""
-        segment = extent.segment
-        assert segment is not None, "the extent was released before"
-        segment.values -= 1
-        segment.live -= extent.length
+        segment = self._unlink(extent)
         self.live_bytes -= extent.length
-        self.dead_extent_bytes += DEAD_EXTENT_BYTES
-        extent.segment, extent.offset, extent.length = None, 0, 0
         if segment.values == 0:
             self._retire(segment)
-        elif len(segment.extents) > 2 * segment.values + DEAD_EXTENTS:
-            self._forget_dead(segment)
 
     def move_sparsest(self) -> bool:
         """Move the values of the sparsest segment into others; False when no move would pay."""
@@ -121,19 +120,24 @@ class SegmentArena:
         )
         if sparsest is None or sparsest.live > SPARSE * sparsest.used:
             return False
-        for extent in sparsest.extents:
-            if extent.segment is sparsest:
-                value = self.read(extent)
-                self._place(self._segment_for(extent.length), extent, value)
-                self.live_bytes -= extent.length
+        while (extent := sparsest.last) is not None:
+            value = self.read(extent)
+            target = self._segment_for(extent.length)
+            self._unlink(extent)
+            self.live_bytes -= extent.length
+            self._place(target, extent, value)
         self._retire(sparsest)
         return True
 
     def give_back_spare(self) -> None:
         """Unmap what is spare."""
-        while self._spare:
+        self.shrink_spare(0)
+
+    def shrink_spare(self, resident_bytes: int) -> None:
+        """Unmap what is spare, as far as more than this is resident."""
+        while self._spare and self.resident_bytes > resident_bytes:
             self._unmap(self._spare.pop())
-        if self._open is not None:
+        if self._open is not None and self.resident_bytes > resident_bytes:
             self._cut(self._open)
 
     def clear(self) -> None:
@@ -143,65 +147,94 @@ class SegmentArena:
         self._segments.clear()
         self._spare.clear()
         self._open = None
-        self.held_bytes = self.live_bytes = self.dead_extent_bytes = 0
+        self._values = self.held_bytes = self.live_bytes = 0
 
     def _segment_for(self, length: int) -> Segment:
+        opened = self._open
         if length > ALONE_BYTES:
             self.give_back_spare()
-            return self._map(page_bytes(length))
-        opened = self._open
-        if opened is not None and self._takes(opened, length):
+            size = page_bytes(length)
+            segment = Segment(size, _mapped(size))
+        elif opened is not None and self._takes(opened, length):
             return opened
-        if opened is not None:
-            self._cut(opened)
-        segment = self._spare.pop() if self._spare else self._map(SEGMENT_BYTES)
+        else:
+            if opened is not None:
+                self._cut(opened)
+            segment = self._spare.pop() if self._spare else Segment(SEGMENT_BYTES, _mapped(SEGMENT_BYTES))
+            self._open = segment
         self._segments.add(segment)
-        self._open = segment
         return segment
 
     def _takes(self, opened: Segment, length: int) -> bool:
+        """Whether the open segment goes on.
+
+        Where its next page would be a fresh one, a spare segment is taken rather, or given back for it: segments left
+        at their beginning would have to be moved together one by one.
+        """
         end = opened.used + length
-        return end <= SEGMENT_BYTES and (end <= opened.touched or not self._spare)
+        if end <= opened.touched:
+            return True
+        if end > SEGMENT_BYTES:
+            return False
+        if self._spare:
+            if opened.used > SEGMENT_BYTES // 2:
+                return False
+            self._unmap(self._spare.pop())
+        return True
 
     def _place(self, segment: Segment, extent: Extent, value: bytes) -> None:
-        end = segment.used + extent.length
-        segment.mapping[segment.used : end] = value
-        self.held_bytes += page_bytes(end) - page_bytes(segment.used)
-        extent.segment, extent.offset = segment, segment.used
+        start = segment.used
+        end = start + extent.length
+        segment.mapping[start:end] = value
         segment.used = end
         segment.values += 1
+        self._values += 1
         segment.live += extent.length
-        segment.extents.append(extent)
         self.live_bytes += extent.length
-        if end > segment.touched:
-            touched = page_bytes(end)
-            self.resident_bytes += touched - segment.touched
-            segment.touched = touched
+        held = page_bytes(end)
+        self.held_bytes += held - page_bytes(start)
+        if held > segment.touched:
+            self.resident_bytes += held - segment.touched
+            segment.touched = held
+        last = segment.last
+        extent.earlier = last
+        if last is not None:
+            last.later = extent
+        segment.last = extent
+        extent.offset = start
+        extent.segment = segment
+
+    def _unlink(self, extent: Extent) -> Segment:
+        """Take the value off its segment's books. Who reads it just now sees so: the segment goes first."""
+        segment = extent.segment
+        assert segment is not None, "the extent was released before"
+        extent.segment = None
+        earlier, later = extent.earlier, extent.later
+        if earlier is not None:
+            earlier.later = later
+        if later is None:
+            segment.last = earlier
+        else:
+            later.earlier = earlier
+        extent.earlier = extent.later = None
+        segment.values -= 1
+        self._values -= 1
+        segment.live -= extent.length
+        return segment
 
     def _retire(self, segment: Segment) -> None:
         """Take an emptied segment out of use; the last one leaves nothing behind."""
-        self.dead_extent_bytes -= (len(segment.extents) - segment.values) * DEAD_EXTENT_BYTES
-        segment.extents.clear()
         self.held_bytes -= page_bytes(segment.used)
-        segment.used = segment.live = segment.values = 0
-        if segment is not self._open:
-            self._segments.discard(segment)
-            if segment.size == SEGMENT_BYTES and len(self._spare) < SPARE_SEGMENTS:
-                self._spare.append(segment)
-            else:
-                self._unmap(segment)
-        if not any(used.values for used in self._segments):
+        self._segments.discard(segment)
+        if segment is self._open:
+            self._open = Segment(SEGMENT_BYTES, segment.mapping, segment.touched)
+            self._segments.add(self._open)
+        elif segment.touched == SEGMENT_BYTES and len(self._spare) < SPARE_SEGMENTS:
+            self._spare.append(Segment(SEGMENT_BYTES, segment.mapping, segment.touched))
+        else:
+            self._unmap(segment)
+        if not self._values:
             self.clear()
-
-    def _forget_dead(self, segment: Segment) -> None:
-        """List live values only."""
-        self.dead_extent_bytes -= (len(segment.extents) - segment.values) * DEAD_EXTENT_BYTES
-        segment.extents = [extent for extent in segment.extents if extent.segment is segment]
-
-    def _map(self, size: int) -> Segment:
-        segment = Segment(size)
-        self._segments.add(segment)
-        return segment
 
     def _cut(self, segment: Segment) -> None:
         """Give back the pages behind the last value."""

@@ -47,6 +47,7 @@ from membudget_runtime.periodic import Periodic
 from membudget_runtime.persistence import Persistence, Persistent
 from membudget_runtime.reclaim import Reclaimer
 from membudget_runtime.reloads import Observer, Reloads
+from membudget_runtime.replacement import AdaptiveFifo, Replacement
 from membudget_runtime.report import report
 from membudget_runtime.request_times import RequestTimes
 from membudget_runtime.spill import SpillStore
@@ -98,6 +99,7 @@ class MemoryRuntime:
         ttl_seconds: float,
         extra_entry_bytes: int = 0,
         on_removed: Callable[[str, Key], None] = lambda _collection, _key: None,
+        policy: type[Replacement[Key]] = AdaptiveFifo,
     ) -> BoundedCache[Key]:
         """A byte-bounded cache that counts as the component `name` and spills to this runtime's folder."""
         cache = BoundedCache(
@@ -108,6 +110,7 @@ class MemoryRuntime:
             spill=self.spill,
             extra_entry_bytes=extra_entry_bytes,
             on_removed=on_removed,
+            policy=policy,
         )
         cache.apply(self._configured)
         return cache

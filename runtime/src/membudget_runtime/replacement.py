@@ -1,57 +1,224 @@
-"""Which entry of a collection goes first: least recently used.
+"""Which entry of a class goes first: a default that adapts, least recently used, least frequently used.
 
-Covers: the order inside one collection of one cache. Does not cover the order between collections and classes
-(`cache`) nor bytes (`arena`). A policy that beats this on the traces of benches/ replaces it here.
+Covers: the order inside one class of one cache. Does not cover classes (`cache`), nor where values lie (`arena`). The
+default was chosen by benches/replacement.py; why: docs/decisions/0014. Not thread-safe: the cache calls it under the
+ledger's lock, but for `uses`, which a hit may raise without.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+import abc
+from collections.abc import Hashable, Iterator
+from typing import Final, Generic, TypeVar
 
-Key = TypeVar("Key")
-Entry = TypeVar("Entry")
+from membudget_runtime.entry import Entry, EntryList
+from membudget_runtime.ghosts import Ghosts
+
+Key = TypeVar("Key", bound=Hashable)
+
+MOST_USES: Final = 3
+"""Rounds that an entry of the main queue is spared at most for having been used (S3-FIFO, SOSP 2023)."""
+
+FIRST_SHARE: Final = 0.3
+LEAST_SHARE: Final = 0.01
+LARGEST_SHARE: Final = 0.9
+"""Of the bytes, for new entries: at start, and the range the share moves in."""
+
+RECENCY_SHARE: Final = 0.3
+"""With a larger share the past counts for little: an entry is spared one round, however often it was used."""
+
+REMEMBERED: Final = 0.9
+"""Of the bytes: who comes back before so much left its queue is known."""
+
+NEAR: Final = 0.05
+"""Of the bytes: who comes back before so much left would have been found in a queue larger by so much."""
+
+STEP_ENTRIES: Final = 32
+"""By the bytes of so many entries the share moves for each that comes back so soon."""
+
+LARGEST_STEP: Final = 0.01
+
+LOOKS: Final = 256
+"""Entries spared in a row before one goes in spite of its uses: 100 us. Bounds how long a search holds the lock."""
+
+_AMOUNT_SHIFT: Final = 6
+"""What left is counted in units of 64 bytes."""
+
+_RECORD_BYTES: Final = 256
+"""Weight of an entry beside its value's length: about what it costs on the heap."""
 
 
-class LeastRecentlyUsed(Generic[Key, Entry]):
-    """Entries by key, in the order of their last use. Not thread-safe.
+class Replacement(abc.ABC, Generic[Key]):
+    """The entries of one class of one cache, in the order in which they go."""
 
-    `byte_count` is the owner's to keep: the bytes of these entries.
-    """
+    reorders: bool = True
+    """Whether a hit must call `use`, with the lock held; else it raises `uses` up to MOST_USES, and needs no lock."""
 
-    __slots__ = ("_entries", "byte_count")
+    @abc.abstractmethod
+    def __iter__(self) -> Iterator[Entry[Key]]:
+        """From the entry that goes first to the one that stays longest, as things stand."""
+
+    @abc.abstractmethod
+    def add(self, entry: Entry[Key]) -> None:
+        """Take in an entry, used now."""
+
+    @abc.abstractmethod
+    def pop(self) -> Entry[Key] | None:
+        """Take out the entry that goes first; None where there is none."""
+
+    def remove(self, entry: Entry[Key]) -> None:
+        """Take out an entry that leaves for another reason than to make room."""
+        assert entry.queue is not None, "the entry left before"
+        entry.queue.remove(entry)
+
+    def use(self, entry: Entry[Key]) -> None:
+        """The entry was used now."""
+
+    def extra_bytes(self) -> int:
+        """What the order costs on the heap beside its entries."""
+        return 0
+
+
+class LeastRecentlyUsed(Replacement[Key]):
+    """What was not used for longest goes first."""
 
     def __init__(self) -> None:
-        self.byte_count = 0
-        self._entries: OrderedDict[Key, Entry] = OrderedDict()
+        self._entries: EntryList[Key] = EntryList()
 
-    def __len__(self) -> int:
-        return len(self._entries)
+    def __iter__(self) -> Iterator[Entry[Key]]:
+        return iter(self._entries)
 
-    def __iter__(self) -> Iterator[Entry]:
-        """From the entry that goes first to the one that stays longest."""
-        return iter(self._entries.values())
+    def add(self, entry: Entry[Key]) -> None:
+        """It goes last."""
+        self._entries.append(entry)
 
-    def peek(self, key: Key) -> Entry | None:
-        """The entry, without counting as a use."""
-        return self._entries.get(key)
-
-    def use(self, key: Key) -> Entry | None:
-        """The entry; it now goes last."""
-        entry = self._entries.get(key)
+    def pop(self) -> Entry[Key] | None:
+        """The oldest."""
+        entry = self._entries.first
         if entry is not None:
-            self._entries.move_to_end(key)
+            self._entries.remove(entry)
         return entry
 
-    def add(self, key: Key, entry: Entry) -> None:
-        """A new entry, used now."""
-        self._entries[key] = entry
+    def use(self, entry: Entry[Key]) -> None:
+        """It now goes last."""
+        self._entries.remove(entry)
+        self._entries.append(entry)
 
-    def remove(self, key: Key) -> None:
-        """Forget the entry."""
-        del self._entries[key]
 
-    def first(self) -> Entry:
-        """The entry that goes first; there must be one."""
-        return next(iter(self._entries.values()))
+class LeastFrequentlyUsed(Replacement[Key]):
+    """What was used least often since it came goes first; among those the one whose last use is longest ago."""
+
+    def __init__(self) -> None:
+        self._by_uses: dict[int, EntryList[Key]] = {}
+
+    def __iter__(self) -> Iterator[Entry[Key]]:
+        for uses in sorted(self._by_uses):
+            yield from self._by_uses[uses]
+
+    def add(self, entry: Entry[Key]) -> None:
+        """It goes behind those used as often."""
+        entries = self._by_uses.get(entry.uses)
+        if entries is None:
+            entries = self._by_uses[entry.uses] = EntryList()
+        entries.append(entry)
+
+    def pop(self) -> Entry[Key] | None:
+        """The oldest of those used least."""
+        if not self._by_uses:
+            return None
+        entry = self._by_uses[min(self._by_uses)].first
+        assert entry is not None, "an empty list is forgotten"
+        self.remove(entry)
+        return entry
+
+    def remove(self, entry: Entry[Key]) -> None:
+        """And forget its list where it was alone."""
+        super().remove(entry)
+        if not self._by_uses[entry.uses].count:
+            del self._by_uses[entry.uses]
+
+    def use(self, entry: Entry[Key]) -> None:
+        """Once more than before."""
+        self.remove(entry)
+        entry.uses += 1
+        self.add(entry)
+
+
+class AdaptiveFifo(Replacement[Key]):
+    """Two queues: new entries wait in one until they are used again, those that were stand in the other.
+
+    S3-FIFO with a share of its own finding. A miss on what left a queue just before says what that queue would have
+    gained by a few entries more; the share of the bytes that new entries get moves to where both would gain alike.
+    With steady popularity it falls to a hundredth: little is lost to keys that never come back, a scan among them.
+    After a shift it rises, and the order becomes that of the last use. A hit raises a number and moves nothing.
+    """
+
+    reorders = False
+
+    def __init__(self) -> None:
+        self._new: EntryList[Key] = EntryList()
+        self._main: EntryList[Key] = EntryList()
+        self._ghosts = Ghosts()
+        self.new_share = FIRST_SHARE
+        """Of the bytes, for entries not used again yet: what adapts."""
+
+    def __iter__(self) -> Iterator[Entry[Key]]:
+        for used in (False, True):
+            for entries in (self._new, self._main):
+                yield from (entry for entry in entries if (entry.uses > 0) is used)
+
+    def add(self, entry: Entry[Key]) -> None:
+        """To the main queue when it is known to come back, else to the new ones."""
+        back = self._ghosts.recall(_hash(entry))
+        total = self._bytes() + _weight(entry)
+        if back is not None and back.left_since <= REMEMBERED * total / (1 << _AMOUNT_SHIFT):
+            if back.left_since <= NEAR * total / (1 << _AMOUNT_SHIFT):
+                self._learn(entry, total, more_for_new=not back.from_main)
+            self._main.append(entry)
+        elif entry.uses:
+            self._main.append(entry)
+        else:
+            self._new.append(entry)
+
+    def pop(self) -> Entry[Key] | None:
+        """The next unused one, sparing those that were used."""
+        self._ghosts.hold(self._new.count + self._main.count)
+        for spared in range(LOOKS + 1):
+            from_main = self._takes_from_main()
+            entries = self._main if from_main else self._new
+            entry = entries.first
+            if entry is None:
+                return None
+            entries.remove(entry)
+            if not entry.uses or spared == LOOKS:
+                amount = _weight(entry) >> _AMOUNT_SHIFT
+                self._ghosts.remember(_hash(entry), amount, from_main=from_main)
+                return entry
+            entry.uses = entry.uses - 1 if from_main and self.new_share <= RECENCY_SHARE else 0
+            self._main.append(entry)
+        raise AssertionError("the last look takes an entry")
+
+    def extra_bytes(self) -> int:
+        """The marks of those that left."""
+        return self._ghosts.byte_count
+
+    def _takes_from_main(self) -> bool:
+        new_bytes = self._new.byte_count + self._new.count * _RECORD_BYTES
+        return self._main.count > 0 and new_bytes < self.new_share * self._bytes()
+
+    def _bytes(self) -> int:
+        new, main = self._new, self._main
+        return new.byte_count + main.byte_count + (new.count + main.count) * _RECORD_BYTES
+
+    def _learn(self, entry: Entry[Key], total_bytes: int, *, more_for_new: bool) -> None:
+        step = min(LARGEST_STEP, STEP_ENTRIES * _weight(entry) / total_bytes)
+        moved = self.new_share + (step if more_for_new else -step)
+        self.new_share = min(LARGEST_SHARE, max(LEAST_SHARE, moved))
+
+
+def _weight(entry: Entry[Key]) -> int:
+    return entry.length + _RECORD_BYTES
+
+
+def _hash(entry: Entry[Key]) -> int:
+    return hash((entry.collection, entry.key))

@@ -1,0 +1,84 @@
+"""One cached value's record, and the lists that records stand in.
+
+Covers: what is known of a value beside its bytes, and doubly linked lists threaded through the records themselves: a
+list costs no table of its own, and taking a record out of its middle no search. Does not cover where a value lies
+(`arena`) nor which list a record belongs to (`replacement`). Not thread-safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+from membudget_runtime.arena import Extent
+from membudget_runtime.spill import SpillPlace
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Entry(Extent, Generic[Key]):
+    """A value under a key: an extent of the arena while it is in memory, a `spilled` place while it is on disk.
+
+    `uses` belongs to the replacement; `before`, `after` and `queue` to the list it stands in.
+    """
+
+    __slots__ = ("after", "before", "collection", "expires_at", "key", "packed", "queue", "spilled", "uses")
+
+    def __init__(self, key: Key, collection: str, *, packed: bool, expires_at: float) -> None:
+        super().__init__()
+        self.key = key
+        self.collection = collection
+        self.packed = packed
+        self.expires_at = expires_at
+        self.spilled: SpillPlace | None = None
+        self.uses = 0
+        self.queue: EntryList[Key] | None = None
+        self.before: Entry[Key] | None = None
+        self.after: Entry[Key] | None = None
+
+
+class EntryList(Generic[Key]):
+    """Entries from the one that stands there longest to the newest; `byte_count` sums their values' lengths."""
+
+    __slots__ = ("byte_count", "count", "first", "last")
+
+    def __init__(self) -> None:
+        self.first: Entry[Key] | None = None
+        self.last: Entry[Key] | None = None
+        self.count = 0
+        self.byte_count = 0
+
+    def __iter__(self) -> Iterator[Entry[Key]]:
+        """Oldest first. The entry that was yielded may leave the list before the next is asked for."""
+        entry = self.first
+        while entry is not None:
+            after = entry.after
+            yield entry
+            entry = after
+
+    def append(self, entry: Entry[Key]) -> None:
+        """Add an entry that stands in no list."""
+        last = self.last
+        entry.queue, entry.before, entry.after = self, last, None
+        if last is None:
+            self.first = entry
+        else:
+            last.after = entry
+        self.last = entry
+        self.count += 1
+        self.byte_count += entry.length
+
+    def remove(self, entry: Entry[Key]) -> None:
+        """Take out an entry of this list."""
+        before, after = entry.before, entry.after
+        if before is None:
+            self.first = after
+        else:
+            before.after = after
+        if after is None:
+            self.last = before
+        else:
+            after.before = before
+        entry.queue = entry.before = entry.after = None
+        self.count -= 1
+        self.byte_count -= entry.length

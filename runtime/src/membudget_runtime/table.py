@@ -1,0 +1,76 @@
+"""The entries of one collection by key, and what the table itself costs.
+
+Covers: a dict whose slots are counted: after many entries came and went it may have twice the slots of one that was
+only filled, and after most left nearly all of them. Does not cover the order of entries (`replacement`). A look-up
+needs no lock: the dict is replaced whole when it shrinks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
+
+from membudget_runtime.entry import Entry
+from membudget_runtime.replacement import Replacement
+
+Key = TypeVar("Key", bound=Hashable)
+
+GROWTH: Final = 3
+"""CPython gives a dict that has run out of slots a power of two of at least three times its entries (dictobject.c)."""
+SLOT_BYTES: Final = 20
+"""Of a dict with fewer than 2^32 slots: two thirds of an entry of 24 bytes, and an index of 4."""
+SHRINK_FROM_BYTES: Final = 16 * 1024
+SPARSE: Final = 10
+"""A dict this many slots to an entry is written anew: one that has just grown has six at most."""
+
+
+class Table(Generic[Key]):
+    """Entries by key. `byte_count` is the owner's to keep: what these entries cost beside the table."""
+
+    __slots__ = ("byte_count", "entries", "left", "name", "order", "table_bytes")
+
+    def __init__(self, name: str, order: Replacement[Key]) -> None:
+        self.name = name
+        self.order = order
+        self.entries: dict[Key, Entry[Key]] = {}
+        self.byte_count = 0
+        self.table_bytes = sys.getsizeof(self.entries)
+        self.left = 0
+        """Entries that may come before the dict runs out of slots; removals give none back."""
+
+    def growth_bytes(self) -> int:
+        """By how many bytes the next entry may make the dict larger."""
+        if self.left > 0:
+            return 0
+        return max(0, _slots(len(self.entries)) * SLOT_BYTES - self.table_bytes)
+
+    def add(self, entry: Entry[Key]) -> int:
+        """Take in a new entry; returns the bytes by which the dict became larger."""
+        entries = self.entries
+        entries[entry.key] = entry
+        self.left -= 1
+        if self.left < 0:
+            self.left = max(0, _slots(len(entries) - 1) * 2 // 3 - len(entries))
+        return self._measure()
+
+    def remove(self, entry: Entry[Key]) -> None:
+        """The entry leaves; its slot stays."""
+        del self.entries[entry.key]
+
+    def shrink(self) -> None:
+        """Write the dict anew where most of its slots are empty."""
+        if self.table_bytes < SHRINK_FROM_BYTES or SPARSE * SLOT_BYTES * len(self.entries) > self.table_bytes:
+            return
+        self.entries = dict(self.entries)
+        self.left = 0
+        self._measure()
+
+    def _measure(self) -> int:
+        former, self.table_bytes = self.table_bytes, sys.getsizeof(self.entries)
+        return self.table_bytes - former
+
+
+def _slots(entries: int) -> int:
+    """Of a dict that runs out of slots with so many entries."""
+    return 1 << max(3, (GROWTH * entries - 1).bit_length())
