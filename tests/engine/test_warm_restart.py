@@ -115,7 +115,7 @@ def test_a_signal_while_it_starts_or_restores_leaves_what_was_persisted(small_da
         assert engine.terminate() == 0
     for after_ms in (0, 150, 250, 300, 350, 400, 500):
         with EngineProcess(small_data, tmp_path) as engine:
-            wait_until(lambda: bool(_caught(engine)))  # noqa: B023  called at once
+            wait_until(lambda: bool(_caught(engine)))
             time.sleep(after_ms / 1000)  # hides no race: it spreads the moments, and each of them must do
             assert engine.terminate() == 0
             assert "Traceback" not in engine.log

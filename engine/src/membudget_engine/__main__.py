@@ -68,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=PATH",
         help="a tree of Python files; `stdlib` alone is the running Python's standard library without its tests",
     )
+    build.add_argument(
+        "--representation",
+        action="append",
+        default=[],
+        metavar="NAME=Compact",
+        help="codes in memory and mapped float16 rows for this collection; without it Exact: mapped float32",
+    )
     serve = commands.add_parser("serve", help="answer queries")
     serve.add_argument("--data", type=Path, required=True, help="folder of the collections")
     serve.add_argument("--state", type=Path, required=True, help="own folder: last budgets, spilled values")
@@ -106,7 +113,7 @@ def _build(parsed: argparse.Namespace) -> None:
     limit_thread_pools(processors())
     from membudget_engine.build_command import build_sources
 
-    build_sources(parsed.data, parsed.source)
+    build_sources(parsed.data, parsed.source, parsed.representation)
 
 
 if __name__ == "__main__":

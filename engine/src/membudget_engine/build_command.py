@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
@@ -16,6 +17,7 @@ from membudget_contract.policy import CollectionName
 from membudget_engine.embedder import BUILD_TOKENS, HashingEmbedder
 from membudget_engine.errors import BuildFailed
 from membudget_engine.index.build import build_collection
+from membudget_engine.index.manifest import Representation
 from membudget_engine.ingest.python_source import IngestReport, python_chunks, standard_library_root
 from membudget_engine.settings import processors
 
@@ -24,13 +26,16 @@ PROGRESS_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
 
-def build_sources(data_folder: Path, sources: Sequence[str]) -> None:
-    """Build one collection per source: `stdlib`, or `NAME=PATH`.
+def build_sources(data_folder: Path, sources: Sequence[str], representations: Sequence[str] = ()) -> None:
+    """Build one collection per source: `stdlib`, or `NAME=PATH`; Exact, or as `NAME=REPRESENTATION` says.
 
     Raises:
-        BuildFailed: a source is written wrongly, is no folder, or has the name of another; nothing is built then.
+        BuildFailed: a source is written wrongly, is no folder, or has the name of another, or a representation is
+            unknown or for no source; nothing is built then.
     """
-    for name, root in _names_and_roots(sources).items():
+    roots = _names_and_roots(sources)
+    chosen = _chosen(representations, roots)
+    for name, root in roots.items():
         report = IngestReport()
         started = time.monotonic()
         generation = build_collection(
@@ -40,6 +45,7 @@ def build_sources(data_folder: Path, sources: Sequence[str]) -> None:
             target=data_folder / name,
             threads=processors(),
             progress=_Progress(name),
+            representation=chosen.get(name, "Exact"),
         )
         manifest = generation.manifest
         log.info(
@@ -58,6 +64,21 @@ def _names_and_roots(sources: Sequence[str]) -> dict[str, Path]:
             raise BuildFailed(f"{source!r}: two sources for {name!r}, the second would replace the first")
         roots[name] = root
     return roots
+
+
+def _chosen(representations: Sequence[str], names: Collection[str]) -> dict[str, Representation]:
+    """The representation of each collection that one is named for."""
+    chosen: dict[str, Representation] = {}
+    for text in representations:
+        name, _, representation = text.partition("=")
+        if name not in names or name in chosen:
+            raise BuildFailed(f"{text!r}: write one NAME=REPRESENTATION for a source that is built, not for {name!r}")
+        try:
+            chosen[name] = msgspec.convert(representation, Representation)
+        except msgspec.ValidationError:
+            known = ", ".join(get_args(Representation))
+            raise BuildFailed(f"{text!r}: {representation!r} is no representation: one of {known}") from None
+    return chosen
 
 
 def _name_and_root(source: str) -> tuple[str, Path]:

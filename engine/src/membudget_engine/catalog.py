@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from membudget_engine.collection import Collection
 from membudget_engine.errors import CollectionMissing
-from membudget_engine.index.loaded import LoadedIndex
-from membudget_engine.index.mapped import MappedIndex
+from membudget_engine.index.compact import CompactIndex
+from membudget_engine.index.loaded import LoadedIndex, PagedIndex
 
 
 class Served:
@@ -36,8 +36,8 @@ class Catalog:
         self._served = {name: Served(collection) for name, collection in collections.items()}
         self._open = tuple(self._served.values())
         """With those that are retired and still in use."""
-        self.mapped: list[MappedIndex] = []
-        """The mapped indexes that are open; changed in place."""
+        self.mapped: list[PagedIndex] = []
+        """The indexes with a mapping that are open; changed in place."""
         self._list_mapped()
 
     @property
@@ -82,9 +82,9 @@ class Catalog:
             self._close(served)
 
     def loaded_bytes(self) -> int:
-        """Anonymous memory of all loaded indexes that are open."""
+        """Anonymous memory of all loaded indexes that are open, and of the codes of the compact ones."""
         indexes = (served.collection.index for served in self._open)
-        return sum(index.owned_bytes for index in indexes if isinstance(index, LoadedIndex))
+        return sum(index.owned_bytes for index in indexes if isinstance(index, LoadedIndex | CompactIndex))
 
     def close(self) -> None:
         """Close everything, whoever is at it."""
@@ -100,4 +100,4 @@ class Catalog:
 
     def _list_mapped(self) -> None:
         indexes = [served.collection.index for served in self._open]
-        self.mapped[:] = [index for index in indexes if isinstance(index, MappedIndex)]
+        self.mapped[:] = [index for index in indexes if isinstance(index, PagedIndex)]

@@ -17,6 +17,7 @@ import msgspec
 
 from membudget_engine.embedder import Embedder
 from membudget_engine.errors import ChunkStoreInvalid, CollectionMissing, IndexInvalid
+from membudget_engine.index.compact import CompactIndex
 from membudget_engine.index.generations import Generation, find_newest_generation
 from membudget_engine.index.loaded import Index, LoadedIndex
 from membudget_engine.index.manifest import Manifest
@@ -89,8 +90,11 @@ def open_generation(
     Raises:
         IndexInvalid, ChunkStoreInvalid, OSError: it cannot be served.
     """
+    compact = generation.manifest.representation == "Compact"
+    if compact and kind is LoadedIndex:
+        raise IndexInvalid(f"{name} is Compact: its rows are served mapped, its codes are in memory already")
     with ExitStack() as on_failure:
-        index = kind.open(generation.directory, generation.manifest)
+        index = (CompactIndex if compact else kind).open(generation.directory, generation.manifest)
         on_failure.callback(index.close)
         collection = Collection(name, generation, index, ChunkStore(generation.directory / CHUNKS_FILE))
         on_failure.pop_all()

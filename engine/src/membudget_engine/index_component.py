@@ -11,7 +11,7 @@ from typing import Final
 
 from membudget_contract.profiles import INDEX
 from membudget_engine.errors import IndexClosed
-from membudget_engine.index.mapped import MappedIndex
+from membudget_engine.index.loaded import PagedIndex
 from membudget_runtime.component import Component
 
 FRESH_SECONDS: Final = 1.0
@@ -21,7 +21,7 @@ FRESH_SECONDS: Final = 1.0
 class IndexComponent(Component):
     """Bytes of the mapped indexes. `anonymous_bytes` is what opening them added to the heap, as measured."""
 
-    def __init__(self, indexes: Sequence[MappedIndex], anonymous_bytes: int, clock: Callable[[], float]) -> None:
+    def __init__(self, indexes: Sequence[PagedIndex], anonymous_bytes: int, clock: Callable[[], float]) -> None:
         super().__init__(INDEX)
         self._indexes = indexes
         self._anonymous = anonymous_bytes

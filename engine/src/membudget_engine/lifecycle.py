@@ -130,7 +130,8 @@ def _opened(
     at_end.callback(catalog.close)
     runtime.ledger.trim()
     after = memory.signal_bytes(Signal.UNRECLAIMABLE)
-    grown = max(0, after - before) if after is not None and before is not None else 0
+    # Codes of compact collections are counted exactly, and while they are open.
+    grown = max(0, after - before - catalog.loaded_bytes()) if after is not None and before is not None else 0
     indexes = ServedIndexes(catalog, runtime.ledger, grown, time.monotonic)
     problem = runtime.register(indexes)
     if problem is not None:

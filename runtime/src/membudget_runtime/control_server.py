@@ -58,7 +58,10 @@ class ControlServer:
             os.close(self._lock_file)
             raise
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": CLOSE_SECONDS}, name="control-socket", daemon=True
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": CLOSE_SECONDS},
+            name="control-socket",
+            daemon=True,
         )
         self._thread.start()
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from membudget_contract.control_api import (
     Accepted,
@@ -99,7 +99,7 @@ class MemoryRuntime:
         ttl_seconds: float,
         extra_entry_bytes: int = 0,
         on_removed: Callable[[str, Key], None] = lambda _collection, _key: None,
-        policy: type[Replacement[Key]] = AdaptiveFifo,
+        policy: type[Replacement[Any]] = AdaptiveFifo,
     ) -> BoundedCache[Key]:
         """A byte-bounded cache that counts as the component `name` and spills to this runtime's folder."""
         cache = BoundedCache(

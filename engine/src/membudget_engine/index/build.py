@@ -23,7 +23,8 @@ import numpy as np
 
 from membudget_engine.embedder import Embedder, Vectors
 from membudget_engine.errors import BuildFailed, BuildInProgress
-from membudget_engine.index.faiss_writer import write_faiss_index
+from membudget_engine.index.compact_build import write_compact_index
+from membudget_engine.index.faiss_writer import ListLayout, write_faiss_index
 from membudget_engine.index.generations import (
     BUILDING_PREFIX,
     Generation,
@@ -32,12 +33,29 @@ from membudget_engine.index.generations import (
     remove_leftovers,
     remove_old_generations,
 )
-from membudget_engine.index.manifest import INDEX_FILE, VECTORS_FILE, FileEntry, Manifest, entry_of, write_manifest
+from membudget_engine.index.manifest import (
+    CODES_FILE,
+    INDEX_FILE,
+    ORDER_FILE,
+    ROWS_FILE,
+    VECTORS_FILE,
+    FileEntry,
+    Manifest,
+    Representation,
+    entry_of,
+    write_manifest,
+)
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStoreWriter
 
 _CHUNKS_PER_BATCH = 500
 """About 1 MB of chunks, and 8 MB in the embedder while it works."""
+
+_WRITERS: dict[Representation, tuple[Callable[..., ListLayout], tuple[str, ...]]] = {
+    "Exact": (write_faiss_index, (INDEX_FILE,)),
+    "Compact": (write_compact_index, (CODES_FILE, ROWS_FILE, ORDER_FILE)),
+}
+"""What writes the index of a representation, and the files it consists of."""
 
 
 def build_collection(
@@ -48,6 +66,7 @@ def build_collection(
     target: Path,
     threads: int,
     progress: Callable[[int], None],
+    representation: Representation = "Exact",
 ) -> Generation:
     """Builds and publishes the next generation of a collection in its folder `target`, which is made when missing.
 
@@ -63,8 +82,9 @@ def build_collection(
         building.mkdir()
         try:
             count = _write_chunks(building, chunks, embedder, progress)
-            lists = write_faiss_index(building, count=count, dimension=embedder.dimension, threads=threads)
-            files = {name: _synced_entry(building / name) for name in (CHUNKS_FILE, VECTORS_FILE, INDEX_FILE)}
+            write_index, index_files = _WRITERS[representation]
+            lists = write_index(building, count=count, dimension=embedder.dimension, threads=threads)
+            files = {name: _synced_entry(building / name) for name in (CHUNKS_FILE, VECTORS_FILE, *index_files)}
             manifest = Manifest(
                 collection=collection,
                 generation=number,
@@ -73,6 +93,10 @@ def build_collection(
                 index_type=lists.index_type,
                 nlist=lists.nlist,
                 nprobe=lists.nprobe,
+                representation=representation,
+                code_bits=lists.code_bits,
+                rerank=lists.rerank,
+                recall=lists.recall,
                 embedder=embedder.name,
                 created=datetime.now(UTC),
                 files=files,

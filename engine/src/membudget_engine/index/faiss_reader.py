@@ -59,7 +59,7 @@ def _read(file: Path, manifest: Manifest, flags: int) -> ServedIndex:
     if header != _ALLOWED_HEADERS[manifest.index_type]:
         raise IndexInvalid(f"{file} begins with {header!r}, which is no {manifest.index_type} index: rebuild it")
     # In a sound file nothing is larger than the file, and nothing repeats more often than it has vectors.
-    with _limits(byte_count=file.stat().st_size, repetitions=manifest.count):
+    with deserialization_limits(byte_count=file.stat().st_size, repetitions=manifest.count):
         try:
             index = faiss.read_index(str(file), flags)
         except RuntimeError as error:
@@ -88,7 +88,7 @@ def part_addresses(index: ServedIndex) -> tuple[_Addresses, _Addresses]:
 
 
 @contextmanager
-def _limits(*, byte_count: int, repetitions: int) -> Generator[None]:
+def deserialization_limits(*, byte_count: int, repetitions: int) -> Generator[None]:
     """What FAISS may allocate while it reads; afterwards as before, for whoever else reads in this process."""
     with _one_at_a_time:
         before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()

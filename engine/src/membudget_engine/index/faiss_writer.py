@@ -32,11 +32,14 @@ _SEED = 20_261_120
 
 @dataclass(frozen=True)
 class ListLayout:
-    """Type of an index and its inverted lists; both figures are 0 for Flat."""
+    """What the manifest says of an index: its type and lists, both figures 0 for Flat; the rest is for Compact."""
 
     index_type: IndexType
     nlist: int
     nprobe: int
+    code_bits: int = 0
+    rerank: int = 0
+    recall: float | None = None
 
 
 def list_layout(count: int) -> ListLayout:

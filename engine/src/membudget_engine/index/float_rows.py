@@ -1,4 +1,4 @@
-"""Covers a file of float16 rows served from a mapping: prefetching some rows, and the nearest of them to a query.
+"""Covers a file of float16 rows served from a mapping: prefetching some rows, and the likeness of some to a query.
 
 It does not cover which rows are candidates (compact), the pages as a whole (paged_file) nor writing (compact_build).
 The file is rows and nothing else, so it starts on a page border and a row of 1 kB never lies on two pages.
@@ -6,6 +6,7 @@ The file is rows and nothing else, so it starts on a page border and a row of 1 
 
 import mmap
 from pathlib import Path
+from typing import Final
 
 import faiss
 import numpy as np
@@ -14,12 +15,13 @@ import numpy.typing as npt
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import IndexInvalid
 from membudget_engine.index.page_advice import PAGE_BYTES, PageRange, advise
+from membudget_engine.index.row_prefetch import RowPrefetch
 
 Positions = npt.NDArray[np.int64]
+"""Numbers of rows in the order of the file, which is that of the inverted lists."""
 
-MADV_RANDOM = 1
-MADV_WILLNEED = 3
-FLOAT16_BYTES = 2
+FLOAT16_BYTES: Final = 2
+MADV_RANDOM: Final = 1
 
 
 class FloatRows:
@@ -27,39 +29,35 @@ class FloatRows:
 
     def __init__(self, file: Path, count: int, dimension: int) -> None:
         """Raises IndexInvalid for a file of another size, OSError when it cannot be mapped."""
-        expected = count * dimension * FLOAT16_BYTES
+        self._row_bytes = dimension * FLOAT16_BYTES
+        expected = count * self._row_bytes
         with file.open("rb") as stream:
             found = stream.seek(0, 2)
             if found != expected:
                 raise IndexInvalid(f"{file} has {found} bytes, {count} rows of {dimension} are {expected}: rebuild it")
             mapping = mmap.mmap(stream.fileno(), found, access=mmap.ACCESS_READ)
-        self._rows = np.frombuffer(mapping, dtype=np.float16).reshape(count, dimension)
-        # Vectors of bytes that stand for one row each: numpy copies them whole, without a look at their numbers.
-        self._whole_rows = self._rows.view(f"V{dimension * FLOAT16_BYTES}")[:, 0]
+        # One element is a whole row: numpy copies it as such, without the interpreter lock.
+        self._rows = np.frombuffer(mapping, dtype=f"V{self._row_bytes}")
         self._decoder = faiss.ScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16)
-        self._row_bytes = dimension * FLOAT16_BYTES
+        self._prefetch = RowPrefetch()
         start = int(self._rows.ctypes.data)
         self.range = PageRange(start, start + -(-found // PAGE_BYTES) * PAGE_BYTES)
-        """Whole pages: the last may hold less than is mapped of it."""
-        # What is asked for is named row by row; read-ahead around it would push out rows that somebody needs.
+        """Whole pages; the file may end before the last one does."""
+        # What is needed is named row by row. Read-ahead around it would push out rows that other queries need.
         advise(self.range, MADV_RANDOM)
 
     def addresses(self, positions: Positions) -> Positions:
-        """Where these rows begin."""
+        """Where these rows begin; the position after the last gives the end."""
         return self.range.start + positions * self._row_bytes
 
     def prefetch(self, positions: Positions) -> None:
-        """Has the pages of these rows, in ascending order, read side by side; it does not wait. Raises OSError."""
-        first = positions * self._row_bytes // PAGE_BYTES
-        end = -(-(positions + 1) * self._row_bytes // PAGE_BYTES)
-        breaks = np.flatnonzero(first[1:] > end[:-1]) + 1
-        starts = self.range.start + first[np.insert(breaks, 0, 0)] * PAGE_BYTES
-        ends = self.range.start + end[np.append(breaks - 1, len(end) - 1)] * PAGE_BYTES
-        for start, stop in zip(starts.tolist(), ends.tolist(), strict=True):
-            advise(PageRange(start, stop), MADV_WILLNEED)
+        """Has the pages of these rows read side by side; it does not wait for them. Raises OSError."""
+        offsets = positions * self._row_bytes
+        first = offsets // PAGE_BYTES * PAGE_BYTES
+        end = (offsets + (self._row_bytes + PAGE_BYTES - 1)) // PAGE_BYTES * PAGE_BYTES
+        self._prefetch.ask(first + self.range.start, end - first)
 
     def likeness(self, query: Vectors, positions: Positions) -> Vectors:
-        """Inner products of one query, of shape (dimension,), with these rows."""
-        gathered = self._whole_rows.take(positions).view(np.uint8).reshape(len(positions), self._row_bytes)
-        decoded: Vectors = self._decoder.decode(gathered)
-        return decoded @ query
+        """Inner products of one query, of shape (dimension,), with these rows. Raises IndexError beyond the last."""
+        gathered = self._rows.take(positions).view(np.uint8).reshape(len(positions), self._row_bytes)
+        return self._decoder.decode(gathered) @ query

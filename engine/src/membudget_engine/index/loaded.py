@@ -9,6 +9,7 @@ import numpy as np
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import IndexClosed, IndexInvalid, QueryInvalid
+from membudget_engine.index.compact import CompactIndex
 from membudget_engine.index.faiss_reader import ServedIndex, loaded_bytes, part_addresses, read_loaded
 from membudget_engine.index.manifest import INDEX_FILE, Manifest
 from membudget_engine.index.mapped import MappedIndex, RowIds
@@ -63,4 +64,5 @@ class LoadedIndex:
         return index
 
 
-Index = MappedIndex | LoadedIndex
+PagedIndex = MappedIndex | CompactIndex
+Index = PagedIndex | LoadedIndex

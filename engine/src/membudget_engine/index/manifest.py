@@ -17,8 +17,14 @@ from membudget_engine.errors import FileDamaged, ManifestInvalid
 MANIFEST_FILE = "manifest.json"
 INDEX_FILE = "index.faiss"
 VECTORS_FILE = "vectors.f32"
+CODES_FILE = "codes.faiss"
+ROWS_FILE = "rows.f16"
+ORDER_FILE = "order.i32"
 
-IndexType = Literal["Flat", "IVFFlat"]
+IndexType = Literal["Flat", "IVFFlat", "IVFRaBitQ"]
+
+Representation = Literal["Exact", "Compact"]
+"""Exact: float32 vectors, mapped. Compact: codes in memory and mapped float16 rows (docs/decisions/0013)."""
 
 _BLOCK_BYTES = 1024 * 1024
 _MAX_MANIFEST_BYTES = 64 * 1024
@@ -50,6 +56,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Inverted lists; 0 for Flat."""
     nprobe: _Count
     """Lists that a query looks into; 0 for Flat."""
+    representation: Representation = "Exact"
+    code_bits: Annotated[int, msgspec.Meta(ge=0, le=2)] = 0
+    """Of each place of a vector in memory; 0 for Exact."""
+    rerank: _Count = 0
+    """Rows compared for ten hits; 0 for Exact."""
+    recall: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """Of the true ten neighbours at these figures, in a sample of the collection's own rows; None when not measured."""
     embedder: str
     """Name of the embedder; a query must be embedded by the same."""
     created: Annotated[datetime, msgspec.Meta(tz=True)]
@@ -109,7 +122,7 @@ def verify(directory: Path, manifest: Manifest) -> None:
 
 
 def _check_lists(file: Path, manifest: Manifest) -> None:
-    """What the field types cannot say: lists and probes fit the type of the index."""
+    """What the field types cannot say: lists, probes and codes fit the type of the index and its representation."""
     if manifest.index_type == "Flat":
         fits = (manifest.nlist, manifest.nprobe) == (0, 0)
     else:
@@ -119,3 +132,13 @@ def _check_lists(file: Path, manifest: Manifest) -> None:
             f"{file}: nlist {manifest.nlist} and nprobe {manifest.nprobe} do not fit a {manifest.index_type} index of "
             f"{manifest.count} vectors; rebuild"
         )
+    compact = manifest.representation == "Compact"
+    kinds = compact, manifest.index_type == "IVFRaBitQ", manifest.code_bits > 0, manifest.rerank > 0
+    missing = {CODES_FILE, ROWS_FILE, ORDER_FILE} - manifest.files.keys()
+    if any(kind is not compact for kind in kinds):
+        raise ManifestInvalid(
+            f"{file}: index {manifest.index_type}, {manifest.code_bits} bits and a rerank of {manifest.rerank} do not "
+            f"fit the representation {manifest.representation}; rebuild"
+        )
+    if compact and missing:
+        raise ManifestInvalid(f"{file} lists no {', '.join(sorted(missing))}: the generation is incomplete; rebuild")
