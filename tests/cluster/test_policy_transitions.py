@@ -124,6 +124,11 @@ def test_what_users_do_to_status_and_finalizers(fleet: Fleet, start_controller: 
     assert ({held[0] for held in fleet.held().values() if held}, fleet.policies()) == ({None}, [])
 
 
+def samplings(fleet: Fleet) -> list[bool]:
+    """Of each policy, whether it says something of sampling."""
+    return ["sampling" in policy["spec"] for policy in fleet.policies()]
+
+
 def test_an_older_definition_after_a_rollback(fleet: Fleet, start_controller: Start, installed: Installation) -> None:
     """R-P01, fault 104: a field that it does not know is pruned when the policy is written, and all goes on."""
     with_pods(fleet, 2)
@@ -134,10 +139,10 @@ def test_an_older_definition_after_a_rollback(fleet: Fleet, start_controller: St
     properties = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
     del properties["sampling"]
     fleet.control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(definition))
-    until(lambda: "sampling" not in fleet.policies()[0]["spec"])
+    until(lambda: [False] == samplings(fleet))  # for a moment after a change of the definition nothing is listed
     fleet.apply("retrieval", budget={"total": "190Mi"})
     fleet.wait_until_converged()
     installed.install()
     fleet.apply("retrieval", budget={"total": "190Mi"}, sampling={"intervalSeconds": 5})
-    until(lambda: "sampling" in fleet.policies()[0]["spec"])
+    until(lambda: [True] == samplings(fleet))
     fleet.wait_until_converged()
