@@ -126,8 +126,11 @@ class Stack:
             peak_bytes=max(held for _, held in sampler.samples),
             over_soft=sampler.stays_over(LIMIT * SOFT // 100),
             over_emergency=sampler.stays_over(LIMIT * EMERGENCY // 100),
-            actions=[_told(record) for record in self.sidecar.ask("GET", "/v1/actions")[1]["actions"]],
         )
+
+    def actions(self) -> list[str]:
+        """What the sidecar did; it must not stand still."""
+        return [_told(record) for record in self.sidecar.ask("GET", "/v1/actions")[1]["actions"]]
 
     def close(self) -> None:
         """End the sidecar; the engine ends with its cgroup."""

@@ -28,6 +28,7 @@ def counted_growths(folder: Path, where: str) -> list[Grown]:
     for number in range(RUNS + REPEATS):
         with growth_stack(folder / str(number), where) as stack:
             grown = stack.grow()
+            grown.actions = stack.actions()
         sys.stdout.write(f"{grown}\n")
         if grown.oom_kills or grown.bytes_per_second >= RATE_AT_LEAST:
             counted.append(grown)
