@@ -174,6 +174,7 @@ class PagedOut:
     mapped_after: Pages
     hot: Pages
     asked_last: Pages
+    """Of the last three questions answered before the action began."""
     p99_before: float
     p99_within: float
     p99_later: float
@@ -230,7 +231,7 @@ def page_out_under_load(index_file: IndexFile, user: Sequence[str]) -> PagedOut:
         until(lambda: len(asker.asked) >= HOT_ASKED, 60)
         in_memory_before = pages_in_memory(index_file.path)
         swept_from = time.time()
-        last = sweep(stack)
+        answered = sweep(stack)
         until(lambda: cleanups(stack)[0].finished_at is not None, 20)
         in_memory_after = pages_in_memory(index_file.path)
         mapped_after = mapped_pages(stack.engine.pid, index_file.path)
@@ -249,7 +250,7 @@ def page_out_under_load(index_file: IndexFile, user: Sequence[str]) -> PagedOut:
             in_memory_after=in_memory_after,
             mapped_after=mapped_after,
             hot=index_file.pages_read_by(hot_queries[:HOT_ASKED]),
-            asked_last=index_file.pages_read_by(last),
+            asked_last=index_file.pages_read_by(last_before(answered, started_at)),
             p99_before=asker.p99_seconds(swept_from - 2, swept_from),
             p99_within=asker.p99_seconds(started_at, started_at + HARM_SECONDS),
             p99_later=asker.p99_seconds(started_at + HARM_SECONDS, started_at + 2 * HARM_SECONDS),
@@ -257,21 +258,26 @@ def page_out_under_load(index_file: IndexFile, user: Sequence[str]) -> PagedOut:
         )
 
 
-def sweep(stack: Serving) -> list[Query]:
-    """Ask cold questions one by one until a Cleanup begins; gives the last three.
+def sweep(stack: Serving) -> list[tuple[float, Query]]:
+    """Ask cold questions one by one until a Cleanup has begun; gives when each was answered, in unix seconds.
 
-    Each brings up to 20 MiB, and near the soft entry the sidecar looks ten times a second: it has acted on one before
-    the next is asked.
+    Each brings up to 20 MiB, and near the soft entry the sidecar looks ten times a second: as a rule it has acted on
+    one before the next is asked.
     """
-    asked: list[Query] = []
+    answered: list[tuple[float, Query]] = []
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", stack.port)) as connection:
         for query in questions(COLD_FAMILIES, 100, seed=22):
-            asked.append(query)
             ask_once(connection, query)
+            answered.append((time.time(), query))
             time.sleep(0.4)
             if cleanups(stack):
-                return asked[-3:]
+                return answered
     raise AssertionError("a hundred cold questions brought no Cleanup")
+
+
+def last_before(answered: Sequence[tuple[float, Query]], moment: float) -> list[Query]:
+    """The last three; one in work while pages leave may read a list that had not been asked for when it was chosen."""
+    return [query for answered_at, query in answered if answered_at < moment][-3:]
 
 
 def cleanups(stack: Serving) -> list[ActionRecord]:
