@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 
 from measuring import MIB, in_fresh_process, table
-from membudget_sidecar.leaks import Holding, LeakRule, Leaks
-from membudget_sidecar.trend import Trend
+from membudget_sidecar.deciding.leaks import Holding, LeakRule, Leaks
+from membudget_sidecar.deciding.trend import Trend
 
 SAMPLES = 1000
 LOOKS = 200

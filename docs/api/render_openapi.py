@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from membudget_sidecar.api import operations
-from membudget_sidecar.local_status import Served
-from membudget_sidecar.openapi import document
 from membudget_sidecar.servers import make_loop
+from membudget_sidecar.serving.api import operations
+from membudget_sidecar.serving.local_status import Served
+from membudget_sidecar.serving.openapi import document
 from membudget_sidecar.settings import SidecarSettings
 
 COMMITTED = Path(__file__).with_name("sidecar.openapi.json")

@@ -12,8 +12,8 @@ from membudget_contract.plan import EffectivePlan, Rung
 from membudget_contract.quantities import MIB
 from membudget_contract.resolve import resolve
 from membudget_contract.sidecar_api import ActionKind, ActionStatus, Level
-from membudget_sidecar.ladder import finished, plan_changed, step
-from membudget_sidecar.ladder_state import Decision, LadderState, Observation
+from membudget_sidecar.deciding.ladder import finished, plan_changed, step
+from membudget_sidecar.deciding.ladder_state import Decision, LadderState, Observation
 
 POINT = MIB
 """One percent of PLAN's total, so that the figures of the tests read as percents."""

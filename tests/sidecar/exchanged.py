@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import h11
 
-from membudget_sidecar.answers import Answer
-from membudget_sidecar.http_exchange import Asked, HttpExchange
-from membudget_sidecar.routing import Routes, answer
+from membudget_sidecar.serving.answers import Answer
+from membudget_sidecar.serving.http_exchange import Asked, HttpExchange
+from membudget_sidecar.serving.routing import Routes, answer
 
 DATE = "Sat, 21 Nov 2026 03:00:00 GMT"
 

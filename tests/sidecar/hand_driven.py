@@ -9,11 +9,11 @@ from typing import Any
 
 from membudget_contract.control_api import REPORT_PATH
 from membudget_contract.sidecar_api import ActionRecord, ActionStatus
-from membudget_sidecar.actions import ActionRunner
-from membudget_sidecar.engine_link import EngineLink
+from membudget_sidecar.acting.actions import ActionRunner
+from membudget_sidecar.acting.engine_link import EngineLink
 from membudget_sidecar.loop import Loop
-from membudget_sidecar.plan_keeper import PlanKeeper
-from membudget_sidecar.policy_file import PolicyFile
+from membudget_sidecar.plans.plan_keeper import PlanKeeper
+from membudget_sidecar.plans.policy_file import PolicyFile
 from membudget_sidecar.settings import SidecarSettings
 from sidecar.fake_engine import FakeEngine, eventually
 

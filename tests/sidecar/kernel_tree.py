@@ -10,7 +10,7 @@ of 300 MiB in a pod of 200 MiB, and the files that the sidecar reads of both and
 from collections.abc import Mapping
 from pathlib import Path
 
-from membudget_sidecar.process import Process
+from membudget_sidecar.kernel.process import Process
 
 MB = 1 << 20
 PID = 42

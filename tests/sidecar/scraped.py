@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from membudget_sidecar.exposition import Collector, exposition
+from membudget_sidecar.serving.exposition import Collector, exposition
 
 
 class Scraped:

@@ -26,9 +26,9 @@ from membudget_contract.orders import (
 from membudget_contract.plan import Message, Plan, plan_hash
 from membudget_contract.policy import parse_policy
 from membudget_sidecar.errors import Refused
-from membudget_sidecar.order_gate import OrderGate
-from membudget_sidecar.order_keeper import OrderKeeper
-from membudget_sidecar.order_keys import OrderKeys
+from membudget_sidecar.plans.order_gate import OrderGate
+from membudget_sidecar.plans.order_keeper import OrderKeeper
+from membudget_sidecar.plans.order_keys import OrderKeys
 from sidecar.hand_driven import HandDriven
 
 POD = PodIdentity(namespace="search", name="retriever-0", uid="5b1f")

@@ -30,17 +30,17 @@ from membudget_contract.plan import plan_hash
 from membudget_contract.policy import Mode
 from membudget_contract.resolve import resolve
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus, Level
-from membudget_sidecar import actions, execution
-from membudget_sidecar.actions import WAITING, ActionRunner
-from membudget_sidecar.api import local_api
-from membudget_sidecar.control_client import ACTION_SECONDS
-from membudget_sidecar.engine_link import EngineLink
+from membudget_sidecar.acting import actions, execution
+from membudget_sidecar.acting.actions import WAITING, ActionRunner
+from membudget_sidecar.acting.control_client import ACTION_SECONDS
+from membudget_sidecar.acting.engine_link import EngineLink
+from membudget_sidecar.acting.execution import KEPT_ERROR_CHARACTERS, LADDER_SPILL_SECONDS, Order
+from membudget_sidecar.acting.upkeep import UPKEEP
+from membudget_sidecar.deciding.ladder_state import Decision, Observation
 from membudget_sidecar.errors import QueueFull
-from membudget_sidecar.execution import KEPT_ERROR_CHARACTERS, LADDER_SPILL_SECONDS, Order
-from membudget_sidecar.ladder_state import Decision, Observation
-from membudget_sidecar.local_status import Served
+from membudget_sidecar.serving.api import local_api
+from membudget_sidecar.serving.local_status import Served
 from membudget_sidecar.settings import SidecarSettings
-from membudget_sidecar.upkeep import UPKEEP
 from sidecar.exchanged import request
 from sidecar.fake_engine import FakeEngine, eventually
 from sidecar.hand_driven import HandDriven, policy_text

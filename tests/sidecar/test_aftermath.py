@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from membudget_contract.control_api import GcReport, Report, RequestReport
-from membudget_sidecar import aftermath
-from membudget_sidecar.aftermath import Aftermath
-from membudget_sidecar.engine_process import EngineProcess, find_engine_process
+from membudget_sidecar.acting import aftermath
+from membudget_sidecar.acting.aftermath import Aftermath
 from membudget_sidecar.errors import EngineUnreachable
-from membudget_sidecar.reading import Absent
+from membudget_sidecar.kernel.engine_process import EngineProcess, find_engine_process
+from membudget_sidecar.kernel.reading import Absent
 from sidecar.fake_engine import eventually
 from sidecar.kernel_tree import PID, PROCESS, V2_FILES, V2_STAT, build
 

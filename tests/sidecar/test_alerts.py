@@ -13,7 +13,7 @@ from membudget_contract.policy_alerts import AlertName
 from membudget_contract.quantities import MIB
 from membudget_contract.resolve import resolve
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus
-from membudget_sidecar.alerts import ENDS_AFTER_SECONDS, KEPT, Alerts, Facts
+from membudget_sidecar.deciding.alerts import ENDS_AFTER_SECONDS, KEPT, Alerts, Facts
 
 PLAN = resolve(compile_policy(None), environment={}, limit=None)
 """150 MiB: 85 % are 127.5 MiB, the figure is 140 MiB."""

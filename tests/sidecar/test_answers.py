@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from membudget_sidecar.answers import Answer, problem, text_answer
-from membudget_sidecar.http_exchange import MAX_PIECES, Asked, HttpExchange
-from membudget_sidecar.routing import Request, Route, Routes
+from membudget_sidecar.serving.answers import Answer, problem, text_answer
+from membudget_sidecar.serving.http_exchange import MAX_PIECES, Asked, HttpExchange
+from membudget_sidecar.serving.routing import Request, Route, Routes
 from sidecar.exchanged import DATE, parsed
 
 HEAD = b"POST /ten HTTP/1.1\r\nHost: here\r\n"

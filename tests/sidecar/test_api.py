@@ -11,12 +11,12 @@ import pytest
 from membudget_contract.control_api import FREE_PATH
 from membudget_contract.plan import plan_hash
 from membudget_contract.sidecar_api import ActionStatus
-from membudget_sidecar.actions import WAITING
-from membudget_sidecar.api import local_api, loopback_api
-from membudget_sidecar.collector import SidecarCollector
-from membudget_sidecar.local_status import Served
-from membudget_sidecar.network_api import STUCK_SECONDS, network_api
-from membudget_sidecar.routing import MAX_BODY_BYTES, Routes
+from membudget_sidecar.acting.actions import WAITING
+from membudget_sidecar.serving.api import local_api, loopback_api
+from membudget_sidecar.serving.collector import SidecarCollector
+from membudget_sidecar.serving.local_status import Served
+from membudget_sidecar.serving.network_api import STUCK_SECONDS, network_api
+from membudget_sidecar.serving.routing import MAX_BODY_BYTES, Routes
 from sidecar.exchanged import Answered, exchanged, request
 from sidecar.fake_engine import FakeEngine, eventually
 from sidecar.hand_driven import HandDriven, policy_text

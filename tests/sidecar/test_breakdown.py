@@ -16,13 +16,13 @@ from membudget_contract.control_api import CollectionReport, ComponentReport
 from membudget_contract.plan import EffectivePlan
 from membudget_contract.policy import Priority, Signal
 from membudget_contract.resolve import resolve
-from membudget_sidecar.breakdown import by_owner, by_region, collection_uses, component_uses
-from membudget_sidecar.cgroup import MemoryCgroup, find_memory_cgroup
-from membudget_sidecar.mappings import RegionBytes, Regions, read_regions, regions
-from membudget_sidecar.process import Process
-from membudget_sidecar.reading import Absent
-from membudget_sidecar.sample import Sample, take_sample
-from membudget_sidecar.signal_kinds import Kinds, resident_kinds, signal_kinds
+from membudget_sidecar.deciding.breakdown import by_owner, by_region, collection_uses, component_uses
+from membudget_sidecar.kernel.cgroup import MemoryCgroup, find_memory_cgroup
+from membudget_sidecar.kernel.mappings import RegionBytes, Regions, read_regions, regions
+from membudget_sidecar.kernel.process import Process
+from membudget_sidecar.kernel.reading import Absent
+from membudget_sidecar.kernel.sample import Sample, take_sample
+from membudget_sidecar.kernel.signal_kinds import Kinds, resident_kinds, signal_kinds
 from sidecar.fake_engine import FakeEngine
 from sidecar.kernel_tree import MB, V2_FILES, host
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from membudget_sidecar.cgroup import MemoryCgroup, find_memory_cgroup
-from membudget_sidecar.cgroup_reading import NO_LIMIT, CgroupReading, tightest
-from membudget_sidecar.process import Process
-from membudget_sidecar.reading import Absent
+from membudget_sidecar.kernel.cgroup import MemoryCgroup, find_memory_cgroup
+from membudget_sidecar.kernel.cgroup_reading import NO_LIMIT, CgroupReading, tightest
+from membudget_sidecar.kernel.process import Process
+from membudget_sidecar.kernel.reading import Absent
 from sidecar.kernel_tree import (
     MB,
     PID,

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from membudget_contract.policy import Signal
-from membudget_sidecar.cgroup import MemoryCgroup, find_memory_cgroup
-from membudget_sidecar.cgroup_reading import CgroupReading
-from membudget_sidecar.process import Process
-from membudget_sidecar.reading import Absent, SignalReading
-from membudget_sidecar.sample import Sample, take_sample
+from membudget_sidecar.kernel.cgroup import MemoryCgroup, find_memory_cgroup
+from membudget_sidecar.kernel.cgroup_reading import CgroupReading
+from membudget_sidecar.kernel.process import Process
+from membudget_sidecar.kernel.reading import Absent, SignalReading
+from membudget_sidecar.kernel.sample import Sample, take_sample
 from memory_cgroup import memory_cgroup, require
 from sidecar.kernel_tree import (
     MB,
@@ -143,9 +143,9 @@ _READ_AS_NOBODY = """
 import os, pickle, sys
 from pathlib import Path
 from membudget_contract.policy import Signal
-from membudget_sidecar.cgroup import find_memory_cgroup
-from membudget_sidecar.process import Process
-from membudget_sidecar.sample import take_sample
+from membudget_sidecar.kernel.cgroup import find_memory_cgroup
+from membudget_sidecar.kernel.process import Process
+from membudget_sidecar.kernel.sample import take_sample
 os.setgroups([]); os.setgid(65534); os.setuid(65534)  # after the imports: the interpreter may lie where nobody may look
 samples = []
 for line in sys.stdin:

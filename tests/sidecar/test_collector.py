@@ -9,10 +9,10 @@ import pytest
 
 from membudget_contract.control_api import FREE_PATH
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus
-from membudget_sidecar.alerts import Facts
-from membudget_sidecar.collector import SidecarCollector
-from membudget_sidecar.reading import Absent
-from membudget_sidecar.sample import Sample
+from membudget_sidecar.deciding.alerts import Facts
+from membudget_sidecar.kernel.reading import Absent
+from membudget_sidecar.kernel.sample import Sample
+from membudget_sidecar.serving.collector import SidecarCollector
 from sidecar.fake_engine import FakeEngine
 from sidecar.hand_driven import HandDriven, policy_text
 from sidecar.scraped import Scraped

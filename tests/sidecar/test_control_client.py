@@ -11,7 +11,7 @@ import pytest
 from membudget_contract.compile import compile_policy
 from membudget_contract.control_api import BUDGETS_PATH, FREE_PATH, REPORT_PATH, FreeRequest, Means, Room, budgets_of
 from membudget_contract.resolve import resolve
-from membudget_sidecar.control_client import ControlClient
+from membudget_sidecar.acting.control_client import ControlClient
 from membudget_sidecar.errors import EngineRefused, EngineUnreachable
 from sidecar.fake_engine import FakeEngine
 

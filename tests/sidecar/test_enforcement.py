@@ -10,7 +10,7 @@ from membudget_contract.compile import compile_policy
 from membudget_contract.plan import Layer, Plan
 from membudget_contract.policy import Mode
 from membudget_contract.sidecar_api import ConfigureRequest
-from membudget_sidecar.plan_keeper import KEPT_CHANGES, PlanKeeper
+from membudget_sidecar.plans.plan_keeper import KEPT_CHANGES, PlanKeeper
 
 PLAN: Plan = msgspec.structs.replace(compile_policy(None), policy="one")
 OTHER: Plan = msgspec.structs.replace(PLAN, policy="other", total="100Mi")

@@ -10,10 +10,10 @@ import pytest
 
 from membudget_contract.control_api import REPORT_PATH
 from membudget_contract.policy import Signal
-from membudget_sidecar.engine_link import ASK_AGAIN_SECONDS, REPORT_FRESH_SECONDS, EngineLink
-from membudget_sidecar.engine_process import EngineProcess
-from membudget_sidecar.process import Process
-from membudget_sidecar.reading import Absent, Reading
+from membudget_sidecar.acting.engine_link import ASK_AGAIN_SECONDS, REPORT_FRESH_SECONDS, EngineLink
+from membudget_sidecar.kernel.engine_process import EngineProcess
+from membudget_sidecar.kernel.process import Process
+from membudget_sidecar.kernel.reading import Absent, Reading
 from membudget_sidecar.settings import SidecarSettings
 from sidecar.fake_engine import FakeEngine
 

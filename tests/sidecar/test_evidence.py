@@ -10,10 +10,10 @@ import pytest
 
 from membudget_contract.control_api import FREE_PATH, REPORT_PATH
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus, Witness
-from membudget_sidecar import actions
-from membudget_sidecar.aftermath import Aftermath
-from membudget_sidecar.engine_process import EngineProcess, find_engine_process
-from membudget_sidecar.execution import Order
+from membudget_sidecar.acting import actions
+from membudget_sidecar.acting.aftermath import Aftermath
+from membudget_sidecar.acting.execution import Order
+from membudget_sidecar.kernel.engine_process import EngineProcess, find_engine_process
 from sidecar.fake_engine import FakeEngine, eventually
 from sidecar.hand_driven import HandDriven, policy_text
 from sidecar.kernel_tree import V2_FILES, V2_STAT, build

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from membudget_contract.explanation import Explanation, RungExplanation
 from membudget_contract.policy import Mode
 from membudget_contract.sidecar_api import ActionKind, ActionStatus, Level
-from membudget_sidecar.explain import explain
-from membudget_sidecar.ladder import finished, initial_state, step
+from membudget_sidecar.deciding.explain import explain
+from membudget_sidecar.deciding.ladder import finished, initial_state, step
 from sidecar.driven_ladder import PLAN, POINT, WITHOUT_COLLECT, Ladder, with_rung
 from sidecar.test_ladder_properties import HISTORIES, MOMENTS, NARROW, Moment, lived, seen
 

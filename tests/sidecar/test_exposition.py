@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from membudget_sidecar.exposition import CounterMetricFamily, Family, GaugeMetricFamily, exposition
+from membudget_sidecar.serving.exposition import CounterMetricFamily, Family, GaugeMetricFamily, exposition
 from sidecar.scraped import Scraped
 
 # Prometheus' own parser splits lines as Python does; a carriage return in a label stands as it is in the format.

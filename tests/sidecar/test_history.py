@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membudget_sidecar.history import History
-from membudget_sidecar.reading import Absent, Reading
+from membudget_sidecar.kernel.reading import Absent, Reading
 
 readings: st.SearchStrategy[Reading] = st.one_of(
     st.integers(min_value=0, max_value=2**50), st.builds(Absent, st.sampled_from(["gone", "garbage"]))

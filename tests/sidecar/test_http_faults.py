@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 
 from membudget_contract.orders import ORDER_PATH
-from membudget_sidecar.http_server import MAX_CONNECTIONS, STEP_SECONDS
+from membudget_sidecar.serving.http_server import MAX_CONNECTIONS, STEP_SECONDS
 from sidecar.fake_engine import eventually
 from sidecar.raw_peer import Face, Peer, received, status_of
 from sidecar.sidecar_process import Started

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from membudget_sidecar.answers import Answer, text_answer
 from membudget_sidecar.errors import QueueFull, Refused
-from membudget_sidecar.http_server import MAX_CONNECTIONS, HttpServer
-from membudget_sidecar.listeners import unix_socket
-from membudget_sidecar.routing import Request, Route, Routes
-from membudget_sidecar.waiting_handlers import MAX_WAITING
+from membudget_sidecar.serving.answers import Answer, text_answer
+from membudget_sidecar.serving.http_server import MAX_CONNECTIONS, HttpServer
+from membudget_sidecar.serving.listeners import unix_socket
+from membudget_sidecar.serving.routing import Request, Route, Routes
+from membudget_sidecar.serving.waiting_handlers import MAX_WAITING
 from sidecar.exchanged import Answered, parsed
 from sidecar.fake_engine import eventually
 from sidecar.raw_peer import received

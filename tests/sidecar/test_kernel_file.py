@@ -4,7 +4,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from membudget_sidecar.kernel_file import (
+from membudget_sidecar.kernel.kernel_file import (
     only,
     parse_count,
     parse_keyed,
@@ -14,7 +14,7 @@ from membudget_sidecar.kernel_file import (
     read_stall_percent,
     read_text,
 )
-from membudget_sidecar.reading import Absent
+from membudget_sidecar.kernel.reading import Absent
 
 # Pieces of the kernel's formats, so that the search meets almost-right lines and not only noise.
 pieces = st.sampled_from(

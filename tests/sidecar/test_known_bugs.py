@@ -14,13 +14,15 @@ import pytest
 
 from membudget_contract.control_api import FREE_PATH, Freed, Means
 from membudget_contract.sidecar_api import ActionKind, ActionStatus
-from membudget_sidecar import entries, execution, ladder, watch
-from membudget_sidecar.engine_process import EngineProcess
-from membudget_sidecar.evidence import Evidence, Witnessed
+from membudget_sidecar import watch
+from membudget_sidecar.acting import execution
+from membudget_sidecar.acting.evidence import Evidence, Witnessed
+from membudget_sidecar.deciding import entries, ladder
+from membudget_sidecar.deciding.ladder_state import Decision, EntryKind
 from membudget_sidecar.history import DEFAULT_CAPACITY, History
-from membudget_sidecar.ladder_state import Decision, EntryKind
-from membudget_sidecar.reading import Absent, SignalReading
-from membudget_sidecar.sample import QuickReading
+from membudget_sidecar.kernel.engine_process import EngineProcess
+from membudget_sidecar.kernel.reading import Absent, SignalReading
+from membudget_sidecar.kernel.sample import QuickReading
 from sidecar.driven_ladder import Ladder
 from sidecar.fake_engine import FakeEngine
 from sidecar.hand_driven import HandDriven, policy_text

@@ -12,9 +12,9 @@ from membudget_contract.policy import Mode, Signal
 from membudget_contract.policy_thresholds import RungAction
 from membudget_contract.quantities import MIB
 from membudget_contract.sidecar_api import ActionKind, ActionStatus, Level
-from membudget_sidecar.back_off import FIRST_SECONDS, LONGEST_SECONDS
-from membudget_sidecar.ladder import finished, initial_state
-from membudget_sidecar.ladder_state import Decision, LadderState
+from membudget_sidecar.deciding.back_off import FIRST_SECONDS, LONGEST_SECONDS
+from membudget_sidecar.deciding.ladder import finished, initial_state
+from membudget_sidecar.deciding.ladder_state import Decision, LadderState
 from sidecar.driven_ladder import CLEANUP, EVICT, PLAN, POINT, SPILL, WITHOUT_COLLECT, Ladder, with_rung
 
 HALVED = msgspec.structs.replace(PLAN, total_bytes=50 * POINT)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from membudget_contract.sidecar_api import ActionKind, ActionStatus, Level
-from membudget_sidecar.entries import GONE_SECONDS, STEADY_SECONDS
-from membudget_sidecar.ladder import initial_state
+from membudget_sidecar.deciding.entries import GONE_SECONDS, STEADY_SECONDS
+from membudget_sidecar.deciding.ladder import initial_state
 from sidecar.driven_ladder import CLEANUP, EVICT, POINT, SPILL, WITHOUT_COLLECT, Ladder, with_rung
 
 CLOSE = with_rung("emergency", WITHOUT_COLLECT, headroom_bytes=20 * POINT)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from membudget_contract.plan import EffectivePlan, Rung
 from membudget_contract.sidecar_api import ActionKind, ActionStatus, Level
-from membudget_sidecar.entries import GONE_SECONDS
-from membudget_sidecar.ladder import finished, initial_state, step
-from membudget_sidecar.ladder_state import Decision, EntryKind, LadderState, Observation
+from membudget_sidecar.deciding.entries import GONE_SECONDS
+from membudget_sidecar.deciding.ladder import finished, initial_state, step
+from membudget_sidecar.deciding.ladder_state import Decision, EntryKind, LadderState, Observation
 from sidecar.driven_ladder import PLAN, POINT, rung_of, with_rung
 
 NARROW = with_rung(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from membudget_contract.plan import EffectivePlan
 from membudget_contract.sidecar_api import ActionKind, ActionStatus, Level
-from membudget_sidecar.trend import CONFIDENT, Forecast, Trend
+from membudget_sidecar.deciding.trend import CONFIDENT, Forecast, Trend
 from sidecar.driven_ladder import POINT, WITHOUT_COLLECT, Ladder, with_rung
 
 ENTRIES = {"soft": 80, "hard": 93, "emergency": 98}

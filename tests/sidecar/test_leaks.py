@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membudget_contract.quantities import MIB
-from membudget_sidecar.leaks import Holding, LeakRule, Leaks, Suspect
-from membudget_sidecar.reading import Absent
+from membudget_sidecar.deciding.leaks import Holding, LeakRule, Leaks, Suspect
+from membudget_sidecar.kernel.reading import Absent
 from sidecar import memory_traces as traces
 from sidecar.memory_traces import FAR, NEAR_FULL, SETTLED, PlainLine, Trace, looks
 

@@ -12,9 +12,9 @@ import pytest
 
 from membudget_contract.control_api import Report
 from membudget_contract.policy import Signal
-from membudget_sidecar.aftermath import Aftermath
-from membudget_sidecar.engine_process import EngineProcess, find_engine_process
+from membudget_sidecar.acting.aftermath import Aftermath
 from membudget_sidecar.errors import EngineUnreachable
+from membudget_sidecar.kernel.engine_process import EngineProcess, find_engine_process
 from memory_cgroup import memory_cgroup
 from sidecar import page_holder
 from sidecar.fake_engine import eventually

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from membudget_contract.policy import Signal
-from membudget_sidecar.cgroup import MemoryCgroup, find_memory_cgroup
-from membudget_sidecar.cgroup_reading import CgroupReading
-from membudget_sidecar.process import Process
-from membudget_sidecar.reading import Absent
-from membudget_sidecar.sample import Sample, take_sample
+from membudget_sidecar.kernel.cgroup import MemoryCgroup, find_memory_cgroup
+from membudget_sidecar.kernel.cgroup_reading import CgroupReading
+from membudget_sidecar.kernel.process import Process
+from membudget_sidecar.kernel.reading import Absent
+from membudget_sidecar.kernel.sample import Sample, take_sample
 from memory_cgroup import memory_cgroup
 from resident_sampler import ResidentSampler
 from sidecar.fake_engine import eventually

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from membudget_sidecar.cgroup import MemoryCgroup, find_memory_cgroup
-from membudget_sidecar.cgroup_reading import NO_LIMIT, CgroupReading
-from membudget_sidecar.process import Process
-from membudget_sidecar.reading import Reading
+from membudget_sidecar.kernel.cgroup import MemoryCgroup, find_memory_cgroup
+from membudget_sidecar.kernel.cgroup_reading import NO_LIMIT, CgroupReading
+from membudget_sidecar.kernel.process import Process
+from membudget_sidecar.kernel.reading import Reading
 from memory_cgroup import MemoryCgroup as RealCgroup
 from memory_cgroup import memory_cgroup
 from sidecar.memory_holder import MemoryHolder, cold_file

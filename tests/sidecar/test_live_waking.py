@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from membudget_sidecar.cgroup import MemoryCgroup, find_memory_cgroup
-from membudget_sidecar.process import Process
+from membudget_sidecar.kernel.cgroup import MemoryCgroup, find_memory_cgroup
+from membudget_sidecar.kernel.process import Process
 from membudget_sidecar.waking import Waking
 from memory_cgroup import memory_cgroup
 from sidecar.memory_holder import MemoryHolder, cold_file

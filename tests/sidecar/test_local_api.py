@@ -14,12 +14,12 @@ import pytest
 from membudget_contract.breakdown_api import Breakdown, PartKind
 from membudget_contract.control_api import FREE_PATH, RELOAD_PATH
 from membudget_contract.plan import plan_hash
-from membudget_sidecar.alerts import Facts
-from membudget_sidecar.api import local_api
-from membudget_sidecar.leaks import Holding, LeakRule, Leaks
-from membudget_sidecar.local_status import Served
-from membudget_sidecar.routing import Routes
-from membudget_sidecar.status import rung_views
+from membudget_sidecar.deciding.alerts import Facts
+from membudget_sidecar.deciding.leaks import Holding, LeakRule, Leaks
+from membudget_sidecar.serving.api import local_api
+from membudget_sidecar.serving.local_status import Served
+from membudget_sidecar.serving.routing import Routes
+from membudget_sidecar.serving.status import rung_views
 from sidecar.exchanged import Answered, request
 from sidecar.fake_engine import FakeEngine, eventually
 from sidecar.hand_driven import HandDriven, policy_text

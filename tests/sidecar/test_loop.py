@@ -11,11 +11,11 @@ from membudget_contract.control_api import BUDGETS_PATH, FREE_PATH, REPORT_PATH,
 from membudget_contract.plan import plan_hash
 from membudget_contract.policy import Signal
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus, ConfigureRequest, Level
-from membudget_sidecar.actions import WAITING
-from membudget_sidecar.execution import Order
-from membudget_sidecar.pace import WORST_BYTES_PER_SECOND
-from membudget_sidecar.plan_follower import RESIZE_AGAIN_SECONDS
-from membudget_sidecar.reading import Absent
+from membudget_sidecar.acting.actions import WAITING
+from membudget_sidecar.acting.execution import Order
+from membudget_sidecar.deciding.pace import WORST_BYTES_PER_SECOND
+from membudget_sidecar.kernel.reading import Absent
+from membudget_sidecar.plans.plan_follower import RESIZE_AGAIN_SECONDS
 from membudget_sidecar.waking import STALL_WINDOW_SECONDS
 from memory_cgroup import memory_cgroup
 from sidecar.fake_engine import FakeEngine, eventually

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from membudget_sidecar.process import Process
+from membudget_sidecar.kernel.process import Process
 from memory_cgroup import memory_cgroup, require
 
 MB = 1 << 20

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from membudget_contract.policy import Signal
-from membudget_sidecar.observed_link import OBSERVED, ObservedLink
-from membudget_sidecar.reading import Absent
+from membudget_sidecar.acting.observed_link import OBSERVED, ObservedLink
+from membudget_sidecar.kernel.reading import Absent
 from membudget_sidecar.settings import SidecarSettings
 from sidecar.fake_engine import eventually
 from sidecar.hand_driven import policy_text

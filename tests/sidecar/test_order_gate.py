@@ -20,9 +20,9 @@ from membudget_contract.orders import MAX_ORDER_BYTES, REPORT_DOMAIN, Order, Pod
 from membudget_contract.plan import Message, Plan, plan_hash
 from membudget_contract.policy import Signal
 from membudget_contract.sidecar_api import ConfigureRequest
-from membudget_sidecar import order_keeper
-from membudget_sidecar.order_keeper import KEPT_ORDER
-from membudget_sidecar.plan_keeper import Floor
+from membudget_sidecar.plans import order_keeper
+from membudget_sidecar.plans.order_keeper import KEPT_ORDER
+from membudget_sidecar.plans.plan_keeper import Floor
 from sidecar.fake_engine import FakeEngine, eventually
 from sidecar.signed_orders import (
     EPOCH,

@@ -11,9 +11,9 @@ import pytest
 from membudget_contract.errors import EnvironmentInvalid
 from membudget_contract.orders import PodIdentity
 from membudget_contract.plan import plan_hash
-from membudget_sidecar.order_keeper import KEPT_ORDER
-from membudget_sidecar.plan_keeper import KEPT_PLAN, PlanKeeper
-from membudget_sidecar.sample import Sample
+from membudget_sidecar.kernel.sample import Sample
+from membudget_sidecar.plans.order_keeper import KEPT_ORDER
+from membudget_sidecar.plans.plan_keeper import KEPT_PLAN, PlanKeeper
 from membudget_sidecar.settings import own_pod
 from sidecar.fake_engine import FakeEngine
 from sidecar.signed_orders import POD, Controller, OrderedPod, number, order, ordered_plan

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from membudget_contract.orders import ORDER_DOMAIN, REPORT_DOMAIN
-from membudget_sidecar.order_keys import OrderKeys, Proof
+from membudget_sidecar.plans.order_keys import OrderKeys, Proof
 from sidecar.signed_orders import Controller, Signed
 
 BODY = b'{"sequence": 1}'

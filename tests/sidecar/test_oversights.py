@@ -10,7 +10,7 @@ from membudget_contract.control_api import CollectionReport, ComponentReport, Gc
 from membudget_contract.plan import CollectionPlan, EffectivePlan
 from membudget_contract.policy import Priority
 from membudget_contract.resolve import ENVIRONMENT_FIELDS, resolve
-from membudget_sidecar.oversights import COLLECTIONS_SECONDS, NAMED, Oversights
+from membudget_sidecar.plans.oversights import COLLECTIONS_SECONDS, NAMED, Oversights
 
 PLAN = resolve(compile_policy(None), environment={}, limit=None)
 MINUTE = COLLECTIONS_SECONDS

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from membudget_contract.plan import EffectivePlan
 from membudget_contract.quantities import MIB
-from membudget_sidecar.pace import (
+from membudget_sidecar.deciding.pace import (
     FAST_SECONDS,
     LEAST_SECONDS,
     SLOW_SECONDS,

@@ -15,7 +15,7 @@ from membudget_contract.plan import Layer, Plan
 from membudget_contract.policy import Mode, Signal, parse_policy
 from membudget_contract.quantities import MIB
 from membudget_contract.sidecar_api import ConfigureRequest
-from membudget_sidecar.plan_keeper import KEPT_PLAN, Floor, PlanKeeper
+from membudget_sidecar.plans.plan_keeper import KEPT_PLAN, Floor, PlanKeeper
 
 
 def plan_of(total: str, components: Mapping[str, str] | None = None) -> Plan:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from membudget_contract.errors import PolicyInvalid
 from membudget_contract.policy import MemoryPolicy, Mode
-from membudget_sidecar.policy_file import MAX_BYTES, PolicyFile
+from membudget_sidecar.plans.policy_file import MAX_BYTES, PolicyFile
 from sidecar.fake_engine import eventually
 
 YAML = """\

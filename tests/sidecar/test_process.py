@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from membudget_sidecar.process import Process, ProcessIdentity, ProcessReading
-from membudget_sidecar.reading import Absent, Reading
+from membudget_sidecar.kernel.process import Process, ProcessIdentity, ProcessReading
+from membudget_sidecar.kernel.reading import Absent, Reading
 from memory_cgroup import require
 from sidecar.kernel_tree import MB, PID, PROCESS, SMAPS_ROLLUP, START_TICKS, STAT, STATM, STATUS, Tree, build
 
@@ -133,7 +133,7 @@ def test_no_content_of_proc_raises(stat: str, statm: str, status: str, smaps: st
 _READ_AS_NOBODY = """
 import json, os, sys
 from pathlib import Path
-from membudget_sidecar.process import Process
+from membudget_sidecar.kernel.process import Process
 os.setgroups([]); os.setgid(65534); os.setuid(65534)  # after the imports: the interpreter may lie where nobody may look
 answers = {}
 for name, pid in (("own", os.getpid()), ("same user", int(sys.argv[1])), ("other user", int(sys.argv[2]))):

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from membudget_sidecar.reading import Absent, Reading, remainder, total
+from membudget_sidecar.kernel.reading import Absent, Reading, remainder, total
 
 absences = st.builds(Absent, st.text())
 readings: st.SearchStrategy[Reading] = st.one_of(st.integers(min_value=0, max_value=2**64), absences)

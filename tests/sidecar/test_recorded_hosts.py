@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from membudget_sidecar.cgroup import MemoryCgroup, find_memory_cgroup
-from membudget_sidecar.cgroup_reading import CgroupReading
-from membudget_sidecar.reading import Absent
+from membudget_sidecar.kernel.cgroup import MemoryCgroup, find_memory_cgroup
+from membudget_sidecar.kernel.cgroup_reading import CgroupReading
+from membudget_sidecar.kernel.reading import Absent
 from sidecar.kernel_tree import MB, PID, RECORDED, recorded_host
 
 V1, V2, NO_PRESSURE, WITHOUT_MEMORY, UNIFIED = (

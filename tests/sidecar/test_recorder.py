@@ -13,7 +13,7 @@ from membudget_contract.quantities import MIB
 from membudget_contract.recording import RecordedAction, RecordedLine, RecordedLook, RecordedPlan, RecordedStart
 from membudget_contract.resolve import resolve
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus, Level
-from membudget_sidecar.ladder_state import Decision, Observation
+from membudget_sidecar.deciding.ladder_state import Decision, Observation
 from membudget_sidecar.recorder import Recorder
 
 PLAN = resolve(compile_policy(None), environment={}, limit=None)

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from membudget_contract.policy import Signal
-from membudget_sidecar.cgroup import find_memory_cgroup
-from membudget_sidecar.cgroup_reading import NO_LIMIT, CgroupReading
-from membudget_sidecar.process import ProcessReading
-from membudget_sidecar.reading import Absent, Reading, SignalReading
-from membudget_sidecar.sample import Sample, signal_bytes, take_sample
+from membudget_sidecar.kernel.cgroup import find_memory_cgroup
+from membudget_sidecar.kernel.cgroup_reading import NO_LIMIT, CgroupReading
+from membudget_sidecar.kernel.process import ProcessReading
+from membudget_sidecar.kernel.reading import Absent, Reading, SignalReading
+from membudget_sidecar.kernel.sample import Sample, signal_bytes, take_sample
 from sidecar.kernel_tree import MB, PID, V2_FILES, host
 
 PROCESS = ProcessReading(

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from membudget_contract.control_api import BUDGETS_PATH
-from membudget_sidecar.plan_keeper import KEPT_PLAN
+from membudget_sidecar.plans.plan_keeper import KEPT_PLAN
 from memory_cgroup import require
 from sidecar.exchanged import Answered, parsed
 from sidecar.fake_engine import FakeEngine, eventually

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membudget_contract.quantities import MIB
-from membudget_sidecar.growth import WINDOWS, Course
-from membudget_sidecar.process import Process
-from membudget_sidecar.reading import Absent, Reading
-from membudget_sidecar.trend import CONFIDENT, Forecast, Trend
+from membudget_sidecar.deciding.growth import WINDOWS, Course
+from membudget_sidecar.deciding.trend import CONFIDENT, Forecast, Trend
+from membudget_sidecar.kernel.process import Process
+from membudget_sidecar.kernel.reading import Absent, Reading
 from sidecar import memory_traces as traces
 from sidecar.memory_traces import FAR, NEAR, SETTLED, PlainLine, Trace, looks
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membudget_contract.control_api import ComponentReport
-from membudget_sidecar.use_seen import LEAST_BYTES, LONGEST_SECONDS, MOST_COMPONENTS, STEP, Spread, UseSeen
+from membudget_sidecar.deciding.use_seen import LEAST_BYTES, LONGEST_SECONDS, MOST_COMPONENTS, STEP, Spread, UseSeen
 
 MIB = 1 << 20
 

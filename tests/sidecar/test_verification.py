@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membudget_contract.sidecar_api import ActionStatus
-from membudget_sidecar.reading import Absent, Reading
-from membudget_sidecar.verification import LEAST_REQUESTS, Latency, Refaulting, judge, judge_harm
+from membudget_sidecar.deciding.verification import LEAST_REQUESTS, Latency, Refaulting, judge, judge_harm
+from membudget_sidecar.kernel.reading import Absent, Reading
 
 GONE = Absent("the process ended")
 PAGE = 4096

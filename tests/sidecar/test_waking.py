@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from membudget_contract.control_api import REPORT_PATH
-from membudget_sidecar.asker import Asker
+from membudget_sidecar.acting.asker import Asker
 from membudget_sidecar.loop import Loop
 from membudget_sidecar.waking import Waking
 from memory_cgroup import memory_cgroup

@@ -1,8 +1,8 @@
 """Signed orders and report requests: what the controller sends a sidecar over the pod network.
 
 Covers: the messages, the bytes that are signed, and the pure rule by which an order is accepted. Does not sign or
-verify (`membudget_controller.keys`, `membudget_sidecar.order_keys`) and does not send. Neighbours: `plan` for what
-an order carries.
+verify (`membudget_controller.keys`, `membudget_sidecar.plans.order_keys`) and does not send. Neighbours: `plan` for
+what an order carries.
 
 Signature: Ed25519 over a domain prefix and the raw body, checked before the body is parsed. The prefix keeps a
 signed report request from being replayed as an order.

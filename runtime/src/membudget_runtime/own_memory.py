@@ -1,7 +1,7 @@
 """This process's own memory, read from the kernel, and given back to it.
 
 Covers: the three signals from `/proc/self` and `malloc_trim`. Does not cover other processes or cgroups: those
-are the sidecar's (`membudget_sidecar.process`, `.cgroup`). A reading that fails is None, never 0.
+are the sidecar's (`membudget_sidecar.kernel.process`, `.cgroup`). A reading that fails is None, never 0.
 """
 
 from __future__ import annotations

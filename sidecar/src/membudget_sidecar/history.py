@@ -12,7 +12,7 @@ stay under 0.6 MB.
 import math
 from array import array
 
-from membudget_sidecar.reading import Absent, Fraction, Reading
+from membudget_sidecar.kernel.reading import Absent, Fraction, Reading
 
 DEFAULT_CAPACITY = 1000
 _LONGEST_REASON = 300

@@ -19,19 +19,19 @@ from collections.abc import Callable
 from typing import Final
 
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus
-from membudget_sidecar.actions import ActionRunner
-from membudget_sidecar.alert_facts import facts_of
-from membudget_sidecar.alerts import Alerts
-from membudget_sidecar.asker import Asker
-from membudget_sidecar.engine_link import EngineLink
-from membudget_sidecar.execution import Order
-from membudget_sidecar.ladder_state import Decision
-from membudget_sidecar.oversights import Oversights
-from membudget_sidecar.pace import FAST_SECONDS, SLOW_SECONDS, pause_seconds
-from membudget_sidecar.plan_follower import PlanFollower
-from membudget_sidecar.plan_keeper import PlanKeeper
-from membudget_sidecar.policy_file import PolicyFile
-from membudget_sidecar.reading import Absent
+from membudget_sidecar.acting.actions import ActionRunner
+from membudget_sidecar.acting.asker import Asker
+from membudget_sidecar.acting.engine_link import EngineLink
+from membudget_sidecar.acting.execution import Order
+from membudget_sidecar.deciding.alert_facts import facts_of
+from membudget_sidecar.deciding.alerts import Alerts
+from membudget_sidecar.deciding.ladder_state import Decision
+from membudget_sidecar.deciding.pace import FAST_SECONDS, SLOW_SECONDS, pause_seconds
+from membudget_sidecar.kernel.reading import Absent
+from membudget_sidecar.plans.oversights import Oversights
+from membudget_sidecar.plans.plan_follower import PlanFollower
+from membudget_sidecar.plans.plan_keeper import PlanKeeper
+from membudget_sidecar.plans.policy_file import PolicyFile
 from membudget_sidecar.recorder import Recorder
 from membudget_sidecar.tally import Tally
 from membudget_sidecar.waking import STALL_WINDOW_SECONDS, Waking

@@ -24,7 +24,7 @@ from membudget_contract.recording import (
     RecordedStart,
 )
 from membudget_contract.sidecar_api import ActionRecord
-from membudget_sidecar.ladder_state import Decision, Observation
+from membudget_sidecar.deciding.ladder_state import Decision, Observation
 
 MOST_BYTES: Final = 64 << 20
 """Five days at the ten-second interval, fourteen hours at ten looks a second."""

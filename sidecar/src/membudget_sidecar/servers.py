@@ -18,23 +18,23 @@ from pathlib import Path
 from types import FrameType
 
 from membudget_contract.policy import Mode
-from membudget_sidecar.actions import ActionRunner
-from membudget_sidecar.api import local_api, loopback_api
-from membudget_sidecar.collector import SidecarCollector
-from membudget_sidecar.engine_link import EngineLink
-from membudget_sidecar.http_server import HttpServer
-from membudget_sidecar.listeners import tcp_port, unix_socket
-from membudget_sidecar.local_status import Served
+from membudget_sidecar.acting.actions import ActionRunner
+from membudget_sidecar.acting.engine_link import EngineLink
+from membudget_sidecar.acting.observed_link import ObservedLink
 from membudget_sidecar.loop import Loop
-from membudget_sidecar.network_api import network_api
-from membudget_sidecar.observed_link import ObservedLink
-from membudget_sidecar.order_gate import OrderGate
-from membudget_sidecar.order_keeper import OrderKeeper
-from membudget_sidecar.order_keys import OrderKeys
-from membudget_sidecar.plan_keeper import PlanKeeper
-from membudget_sidecar.policy_file import PolicyFile
+from membudget_sidecar.plans.order_gate import OrderGate
+from membudget_sidecar.plans.order_keeper import OrderKeeper
+from membudget_sidecar.plans.order_keys import OrderKeys
+from membudget_sidecar.plans.plan_keeper import PlanKeeper
+from membudget_sidecar.plans.policy_file import PolicyFile
 from membudget_sidecar.recorder import Recorder
-from membudget_sidecar.routing import Routes
+from membudget_sidecar.serving.api import local_api, loopback_api
+from membudget_sidecar.serving.collector import SidecarCollector
+from membudget_sidecar.serving.http_server import HttpServer
+from membudget_sidecar.serving.listeners import tcp_port, unix_socket
+from membudget_sidecar.serving.local_status import Served
+from membudget_sidecar.serving.network_api import network_api
+from membudget_sidecar.serving.routing import Routes
 from membudget_sidecar.settings import LOOPBACK, SidecarSettings, own_pod
 
 log = logging.getLogger(__name__)

@@ -13,20 +13,20 @@ from typing import Final
 
 from membudget_contract.plan import AlertRules, EffectivePlan, Thresholds
 from membudget_contract.sidecar_api import ActionStatus
-from membudget_sidecar.engine_link import EngineLink
-from membudget_sidecar.engine_process import EngineProcess
+from membudget_sidecar.acting.engine_link import EngineLink
+from membudget_sidecar.acting.observed_link import OBSERVED
+from membudget_sidecar.acting.room import RoomTeller
+from membudget_sidecar.deciding.ladder import finished, initial_state, plan_changed, step
+from membudget_sidecar.deciding.ladder_state import Decision, Observation
+from membudget_sidecar.deciding.leaks import Holding, LeakRule, Leaks
+from membudget_sidecar.deciding.trend import CONFIDENT, Forecast, Trend
+from membudget_sidecar.deciding.use_seen import UseSeen
 from membudget_sidecar.history import History
-from membudget_sidecar.ladder import finished, initial_state, plan_changed, step
-from membudget_sidecar.ladder_state import Decision, Observation
-from membudget_sidecar.leaks import Holding, LeakRule, Leaks
-from membudget_sidecar.observed_link import OBSERVED
-from membudget_sidecar.plan_keeper import Floor
-from membudget_sidecar.reading import Absent, Reading, SignalReading
-from membudget_sidecar.room import RoomTeller
-from membudget_sidecar.sample import QuickReading, Sample
+from membudget_sidecar.kernel.engine_process import EngineProcess
+from membudget_sidecar.kernel.reading import Absent, Reading, SignalReading
+from membudget_sidecar.kernel.sample import QuickReading, Sample
+from membudget_sidecar.plans.plan_keeper import Floor
 from membudget_sidecar.tally import Tally
-from membudget_sidecar.trend import CONFIDENT, Forecast, Trend
-from membudget_sidecar.use_seen import UseSeen
 
 _UNSEEN: Final = SignalReading(Absent("no sample was taken yet"), "none")
 _NO_ENGINE: Final = Absent("no engine was seen yet")

@@ -23,7 +23,7 @@ from membudget_contract.errors import ContractError, PolicyInvalid
 from membudget_contract.plan import EffectivePlan, Plan
 from membudget_contract.recording import RecordedLook, RecordedPlan
 from membudget_contract.resolve import resolve
-from membudget_sidecar.policy_file import PolicyFile
+from membudget_sidecar.plans.policy_file import PolicyFile
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

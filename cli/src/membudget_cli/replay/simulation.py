@@ -20,11 +20,11 @@ from membudget_contract.plan import EffectivePlan
 from membudget_contract.policy import Mode
 from membudget_contract.recording import RecordedLook
 from membudget_contract.sidecar_api import ActionKind, ActionStatus, Level
-from membudget_sidecar.ladder import finished, initial_state, plan_changed, step
-from membudget_sidecar.ladder_state import Decision, Observation
-from membudget_sidecar.reading import Absent
-from membudget_sidecar.trend import CONFIDENT, Trend
-from membudget_sidecar.verification import judge
+from membudget_sidecar.deciding.ladder import finished, initial_state, plan_changed, step
+from membudget_sidecar.deciding.ladder_state import Decision, Observation
+from membudget_sidecar.deciding.trend import CONFIDENT, Trend
+from membudget_sidecar.deciding.verification import judge
+from membudget_sidecar.kernel.reading import Absent
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What follows from readings: pure functions and state machines, without files, sockets or clocks of their own."""

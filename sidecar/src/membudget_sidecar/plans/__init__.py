@@ -1,0 +1,1 @@
+"""Where the plan in force comes from, who may change it, and how it is kept."""

@@ -1,0 +1,1 @@
+"""How others ask the sidecar: the local API, the pod network, metrics, and the HTTP server under them."""
