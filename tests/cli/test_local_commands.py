@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cli.local_stack import MIB, LocalStack, run
 from membudget_contract.control_api import FREE_PATH
@@ -20,7 +23,7 @@ def stack(tmp_path: Path) -> Generator[LocalStack]:
     made.end()
 
 
-@pytest.mark.parametrize("command", [["status"], ["explain"], ["act", "Trim"]])
+@pytest.mark.parametrize("command", [["status"], ["top"], ["explain"], ["act", "Trim"], ["diagnose"]])
 def test_without_a_sidecar_one_line_says_which_socket_was_asked(command: list[str], tmp_path: Path) -> None:
     """R-S09: exit code 1, no traceback."""
     asked = run(*command, "--run", str(tmp_path))
@@ -39,7 +42,10 @@ def test_without_a_sidecar_one_line_says_which_socket_was_asked(command: list[st
         ["act", "Resize"],
         ["act", "Evict", "--free", "10%"],
         ["act", "Evict", "--free", "much"],
-        ["explain", "-o", "yaml"],
+        ["explain", "-o", "xml"],
+        ["explain", "--run", "/run/membudget", "--pod", "search/a"],
+        ["top", "--every", "0"],
+        ["completion", "powershell"],
     ],
 )
 def test_wrong_arguments_end_with_exit_code_2(arguments: list[str]) -> None:
@@ -48,7 +54,7 @@ def test_wrong_arguments_end_with_exit_code_2(arguments: list[str]) -> None:
     assert (2, True, False) == (asked.returncode, "usage: membudget" in asked.stderr, "Traceback" in asked.stderr)
 
 
-@pytest.mark.parametrize("command", ["explain", "act"])
+@pytest.mark.parametrize("command", ["top", "explain", "act", "lint", "replay", "diagnose", "completion"])
 def test_every_command_explains_itself(command: str) -> None:
     """R-T03."""
     asked = run(command, "--help")
@@ -111,3 +117,45 @@ def test_status_shows_level_enforcement_outlook_and_alerts(stack: LocalStack) ->
     assert "enforcement stopped by hand until" in stack.run("status").stdout
     document = json.loads(stack.run("status", "-o", "json").stdout)
     assert (False, []) == (document["enforcement"]["active"], document["alerts"])
+
+
+def test_a_document_is_the_same_as_json_and_as_yaml(stack: LocalStack) -> None:
+    """R-T03: `-o yaml` holds what `-o json` holds."""
+    record = json.loads(stack.run("act", "Collect", "-o", "json").stdout)
+    plans = [stack.run("explain", "-o", output).stdout for output in ("json", "yaml")]
+    assert "Collect" == record["kind"]
+    assert json.loads(plans[0])["plan"] == yaml.safe_load(plans[1])["plan"]
+
+
+def test_diagnose_tells_problems_by_its_exit_code_and_all_of_it_as_a_document(stack: LocalStack) -> None:
+    """R-T03: here a process without a memory limit is the only one; with the engine gone there is another."""
+    calm = stack.run("diagnose")
+    document = yaml.safe_load(stack.run("diagnose", "-o", "yaml").stdout)
+    assert ("Connected", ["limit is not known: no limit"]) == (document["status"]["engine"], document["problems"])
+    assert (1, 1) == (calm.returncode, calm.stdout.count("PROBLEM")), calm.stdout
+    stack.engine.kill()
+    stack.sidecar.until(engine="Unreachable")
+    troubled = stack.run("diagnose")
+    assert (1, True) == (troubled.returncode, troubled.stdout.count("PROBLEM") > 1), troubled.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_a_shell_gets_a_script_that_knows_every_command(shell: str) -> None:
+    """R-T03."""
+    script = run("completion", shell).stdout
+    commands = ("demo", "status", "top", "explain", "act", "lint", "replay", "diagnose", "completion")
+    assert [] == [command for command in commands if command not in script]
+
+
+def test_bash_completes_commands_and_options() -> None:
+    """R-T03: by bash itself, with the script in force."""
+    script = run("completion", "bash").stdout
+    asked = script + '\nCOMP_WORDS=(membudget di); COMP_CWORD=1; _shtab_membudget; echo "${COMPREPLY[@]}"'
+    assert "diagnose\n" == subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True).stdout
+
+
+def test_as_a_plugin_of_kubectl_it_calls_itself_so() -> None:
+    """R-T03: `kubectl membudget` runs `kubectl-membudget`, found on the PATH."""
+    plugin = Path(sys.executable).with_name("kubectl-membudget")
+    told = subprocess.run([plugin, "status", "--help"], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("usage: kubectl membudget status")

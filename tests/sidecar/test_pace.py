@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from membudget_contract.plan import EffectivePlan
 from membudget_contract.quantities import MIB
 from membudget_sidecar.deciding.pace import (
+    ACTION_SECONDS,
     FAST_SECONDS,
     LEAST_SECONDS,
     SLOW_SECONDS,
     WORST_BYTES_PER_SECOND,
     fast_seconds,
     first_entry_bytes,
+    guaranteed_bytes_per_second,
     pause_seconds,
 )
 from sidecar.driven_ladder import PLAN
@@ -27,8 +29,6 @@ DECISION = Path(__file__).parents[2] / "docs/decisions/0011-pace-of-looking.md"
 ROWS = [
     (int(a), int(b)) for a, b in re.findall(r"^\| (\d+) MiB \| (\d+) MiB/s \|$", DECISION.read_text(), re.MULTILINE)
 ]
-ACTION_SECONDS = 0.2
-"""From the look to the first byte given back faster than others come."""
 EMERGENCY_PERCENT = 98
 
 
@@ -70,6 +70,12 @@ def test_the_guaranteed_growth_never_reaches_the_limit_wherever_it_begins(headro
     limit = headroom * MIB * 50
     worst = max(peak(0.5 + phase / 2100, rate * MIB, headroom * MIB) for phase in range(1000))
     assert worst <= limit
+
+
+@pytest.mark.parametrize(("headroom", "rate"), ROWS)
+def test_the_guarantee_that_lint_tells_is_that_of_the_table(headroom: int, rate: int) -> None:
+    """R-S01, R-T03: in whole MiB, rounded down."""
+    assert rate == int(guaranteed_bytes_per_second(headroom * MIB) / MIB)
 
 
 @pytest.mark.parametrize(("headroom", "rate"), [row for row in ROWS if row[1] < WORST_BYTES_PER_SECOND / MIB])

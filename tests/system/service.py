@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from membudget_cli.demo.stack import free_port
-from membudget_cli.sidecar_client import SidecarClient
+from membudget_cli.sidecar_client import SidecarClient, UnixSocket
 from membudget_contract.sidecar_api import ActionKind, ActionRecord
 from memory_cgroup import MemoryCgroup
 from system.serving import START_SECONDS, holds_plan, until
@@ -54,7 +54,7 @@ def running_service(cgroup: MemoryCgroup, folder: Path, policy_text: str) -> Gen
          f"--policy={policy}", f"--port={free_port()}"]
     )  # fmt: skip
     try:
-        service = RunningService(process, SidecarClient(run / "sidecar.sock"))
+        service = RunningService(process, SidecarClient(UnixSocket(run / "sidecar.sock")))
         until(lambda: holds_plan(service.client), START_SECONDS)
         yield service
     finally:

@@ -17,7 +17,7 @@ from typing import Any
 from membudget_cli.demo.agents import Agents
 from membudget_cli.demo.stack import free_port
 from membudget_cli.demo.trace import Query, distinct_queries, skewed
-from membudget_cli.sidecar_client import SidecarClient
+from membudget_cli.sidecar_client import SidecarClient, UnixSocket
 from membudget_contract.sidecar_api import Status
 from membudget_engine.ingest.python_source import standard_library_root
 
@@ -69,7 +69,7 @@ def serving(
          f"--policy={policy}", f"--port={metrics_port}"]
     )  # fmt: skip
     try:
-        stack = Serving(engine, port, SidecarClient(run / "sidecar.sock"))
+        stack = Serving(engine, port, SidecarClient(UnixSocket(run / "sidecar.sock")))
         until(lambda: _answers(port) and holds_plan(stack.client), START_SECONDS)
         yield stack
     finally:

@@ -16,7 +16,7 @@ from membudget_cli.replay.comparison import compare, deeds_of, predicted_deeds
 from membudget_cli.replay.effects import learn_effects
 from membudget_cli.replay.recording_file import Session, read_recording
 from membudget_cli.replay.simulation import simulate
-from membudget_cli.sidecar_client import SidecarClient
+from membudget_cli.sidecar_client import SidecarClient, UnixSocket
 from membudget_contract.quantities import MIB
 from system.serving import until
 
@@ -76,7 +76,7 @@ class Run:
             [sys.executable, "-m", "membudget_sidecar", f"--run={run}", f"--state={folder / 'sidecar'}",
              f"--policy={policy}", f"--port={free_port()}", f"--record={self.recording}"]
         )  # fmt: skip
-        self._client = SidecarClient(run / "sidecar.sock")
+        self._client = SidecarClient(UnixSocket(run / "sidecar.sock"))
         self.began_at = 0.0
 
     def is_watched(self) -> bool:

@@ -1,4 +1,4 @@
-"""`membudget act`: have the sidecar here do one thing, and see what came of it.
+"""`membudget act`: have a sidecar do one thing, and see what came of it.
 
 Covers: asking, waiting for the end, showing the record. Does not cover deciding: by hand nothing is asked of the
 ladder. Exit code 0 when it did what was asked; 1 when it did not, was only recorded (Observe), or nobody answers.
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from membudget_cli.figures import as_json, mebibytes, milliseconds
+from membudget_cli.figures import document, mebibytes, milliseconds
 from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable
 from membudget_contract.sidecar_api import ActionRecord, ActionRequest, ActionStatus
 
@@ -26,16 +25,15 @@ _UNENDED: Final = frozenset({ActionStatus.QUEUED, ActionStatus.RUNNING})
 _DONE: Final = frozenset({ActionStatus.EFFECTIVE, ActionStatus.DONE, ActionStatus.UNVERIFIED})
 
 
-def act(run_folder: Path, asked: ActionRequest, output: str) -> int:
-    """Ask, wait and print the record as a table or as JSON; returns the exit code."""
-    client = SidecarClient(run_folder / "sidecar.sock")
+def act(client: SidecarClient, asked: ActionRequest, output: str) -> int:
+    """Ask, wait and print the record as a table or as a document; returns the exit code."""
     try:
         record = _ended(client, client.submit(asked))
     except SidecarUnreachable as error:
         sys.stderr.write(f"membudget: {error}\n")
         return 1
-    if output == "json":
-        sys.stdout.write(as_json(record))
+    if output != "table":
+        sys.stdout.write(document(record, output))
     else:
         Console().print(_record_table(record))
     if record.status in _UNENDED:

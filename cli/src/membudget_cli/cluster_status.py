@@ -7,23 +7,16 @@ answers.
 
 from __future__ import annotations
 
-import importlib
 import sys
-from typing import Any
 
 import msgspec
-import urllib3
 from rich.console import Console
 from rich.table import Table
 
+from membudget_cli.cluster import SECONDS, ClusterUnreachable, cluster_client
+from membudget_cli.figures import document
 from membudget_contract.crd import GROUP, PLURAL, VERSION
 from membudget_contract.policy_status import Condition, ConditionStatus, ConditionType, PolicyStatus
-
-SECONDS = 10.0
-
-
-class ClusterUnreachable(Exception):
-    """No cluster is configured, it does not answer, or it refused; the message says which."""
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -61,8 +54,8 @@ def show_cluster_status(namespace: str | None, output: str) -> int:
     except ClusterUnreachable as error:
         sys.stderr.write(f"membudget: {error}\n")
         return 1
-    if output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(policies), indent=2).decode() + "\n")
+    if output != "table":
+        sys.stdout.write(document(policies, output))
     elif not policies:
         sys.stdout.write(f"no MemoryPolicy in {namespace or 'any namespace'}\n")
     else:
@@ -114,22 +107,15 @@ def _is_true(policy: ListedPolicy, wanted: ConditionType) -> bool:
 
 
 def _policies(namespace: str | None) -> tuple[ListedPolicy, ...]:
-    # The official client has no types, and takes half a second to import: only who asks a cluster pays for it.
-    client: Any = importlib.import_module("kubernetes.client")
-    config: Any = importlib.import_module("kubernetes.config")
     place = {"group": GROUP, "version": VERSION, "plural": PLURAL}
     keywords = {"_preload_content": False, "_request_timeout": SECONDS}
-    try:
-        config.load_kube_config()
+    with cluster_client() as client:
         api = client.CustomObjectsApi()
         if namespace is None:
             response = api.list_cluster_custom_object(**place, **keywords)
         else:
             response = api.list_namespaced_custom_object(namespace=namespace, **place, **keywords)
+    try:
         return msgspec.json.decode(response.data, type=_PolicyList).items
-    except config.ConfigException as error:
-        raise ClusterUnreachable(f"no cluster is configured: {error}; set KUBECONFIG") from None
-    except client.ApiException as error:
-        raise ClusterUnreachable(f"the cluster refused: {error.status} {error.reason}") from None
-    except (urllib3.exceptions.HTTPError, msgspec.DecodeError) as error:
+    except msgspec.DecodeError as error:
         raise ClusterUnreachable(f"the cluster does not answer as it should: {error}") from None

@@ -1,32 +1,30 @@
-"""`membudget explain`: why the sidecar here acts or does not, and where each value of its plan comes from.
+"""`membudget explain`: why a sidecar acts or does not, and where each value of its plan comes from.
 
-Covers: the local stack, over the sidecar's socket. Exit code 0, or 1 when nobody answers.
+Covers: one sidecar, here or in a pod. Exit code 0, or 1 when nobody answers.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from membudget_cli.figures import as_json, mebibytes, whole_seconds
+from membudget_cli.figures import document, mebibytes, whole_seconds
 from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable
 from membudget_contract.explanation import Explanation
 from membudget_contract.sidecar_api import PlanView
 
 
-def show_explanation(run_folder: Path, output: str) -> int:
-    """Print the ladder's reasons and the plan's layers, as tables or as JSON; returns the exit code."""
-    client = SidecarClient(run_folder / "sidecar.sock")
+def show_explanation(client: SidecarClient, output: str) -> int:
+    """Print the ladder's reasons and the plan's layers, as tables or as a document; returns the exit code."""
     try:
         explanation, plan = client.explanation(), client.plan()
     except SidecarUnreachable as error:
-        sys.stderr.write(f"membudget: {error}\nIs a sidecar running with --run {run_folder}?\n")
+        sys.stderr.write(f"membudget: {error}\n")
         return 1
-    if output == "json":
-        sys.stdout.write(as_json({"explanation": explanation, "plan": plan}))
+    if output != "table":
+        sys.stdout.write(document({"explanation": explanation, "plan": plan}, output))
         return 0
     console = Console()
     console.print(_summary(explanation), highlight=False)

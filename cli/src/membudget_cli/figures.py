@@ -1,18 +1,23 @@
 """How figures are written for people.
 
-Covers: bytes, shares, times, JSON. Does not cover tables (`status`, `demo`).
+Covers: bytes, shares, times, JSON and YAML. Does not cover tables (`status`, `demo`).
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import msgspec
 
 from membudget_contract.quantities import MIB
 
+OUTPUTS: Final = ("table", "json", "yaml")
+"""What `-o` takes; the first is for people and the default."""
+
 
 def mebibytes(amount: int | None) -> str:
     """`117.3 MiB`; a dash where nothing is known."""
-    return "-" if amount is None else f"{amount / MIB:.1f} MiB"
+    return "-" if amount is None else f"{round(amount / MIB, 1) + 0.0:.1f} MiB"  # never -0.0
 
 
 def milliseconds(seconds: float | None) -> str:
@@ -25,8 +30,12 @@ def whole_seconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:.0f} s"
 
 
-def as_json(value: object) -> str:
-    """For programs: two spaces, and a line's end."""
+def document(value: object, output: str) -> str:
+    """For programs, as JSON or YAML, with a line's end."""
+    if output == "yaml":
+        import yaml
+
+        return yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True)
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
 
 

@@ -1,32 +1,32 @@
 """`membudget status`: one sidecar at a glance.
 
-Covers: the local stack, over the sidecar's socket. Does not cover clusters. Exit code 0, or 1 when nobody answers.
+Covers: one sidecar, here or in a pod. Does not cover policies of a cluster (`cluster_status`).
+Exit code 0, or 1 when nobody answers.
 """
 
 from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from membudget_cli.figures import as_json, mebibytes, percent, whole_seconds
+from membudget_cli.figures import document, mebibytes, percent, whole_seconds
 from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable
 from membudget_contract.profiles import WORKING
 from membudget_contract.sidecar_api import Status
 
 
-def show_status(run_folder: Path, output: str) -> int:
-    """Print the status as a table or as JSON; returns the exit code."""
+def show_status(client: SidecarClient, output: str) -> int:
+    """Print the status as a table or as a document; returns the exit code."""
     try:
-        status = SidecarClient(run_folder / "sidecar.sock").status()
+        status = client.status()
     except SidecarUnreachable as error:
-        sys.stderr.write(f"membudget: {error}\nIs a sidecar running with --run {run_folder}?\n")
+        sys.stderr.write(f"membudget: {error}\n")
         return 1
-    if output == "json":
-        sys.stdout.write(as_json(status))
+    if output != "table":
+        sys.stdout.write(document(status, output))
         return 0
     console = Console()
     console.print(_summary(status), highlight=False)
@@ -45,7 +45,7 @@ def _summary(status: Status) -> str:
         f"room     {mebibytes(status.room_bytes)} of managed bytes",
         f"limit    {mebibytes(status.limit.value)}" + (f" ({status.limit.absent})" if status.limit.absent else ""),
         f"level    {status.level}, {status.transitions} transitions, {_enforcement(status)}",
-        f"outlook  {_outlook(status)}",
+        f"outlook  {outlook(status)}",
         f"engine   {status.engine}" + (f", pid {status.engine_pid}" if status.engine_pid else ""),
     ]
     if status.usage.absent:
@@ -65,7 +65,8 @@ def _enforcement(status: Status) -> str:
     return f"enforcement stopped by hand until {datetime.fromtimestamp(enforcement.stopped_until, UTC):%H:%M:%S} UTC"
 
 
-def _outlook(status: Status) -> str:
+def outlook(status: Status) -> str:
+    """When the limit is met, or why nothing can be said."""
     forecast = status.forecast
     if forecast.seconds is None:
         return f"no time to the limit: {forecast.absent}"

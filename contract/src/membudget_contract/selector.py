@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta
 
 from membudget_contract.errors import PolicyInvalid
 from membudget_contract.policy_part import PolicyPart
+
+MANAGED_LABEL: Final = "membudget.dev/managed"
+"""Opts a pod in, with the value `true`: a selector alone brings no pod under a policy."""
 
 
 class SelectorOperator(enum.StrEnum):

@@ -42,12 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from membudget_sidecar.settings import DEFAULT_PORT
+    from membudget_sidecar.settings import DEFAULT_PORT, DEFAULT_RUN_FOLDER
 
     parser = argparse.ArgumentParser(
         prog="membudget-sidecar", description="Keeps the engine beside it inside its memory budget."
     )
-    parser.add_argument("--run", type=Path, default=Path("/run/membudget"), help="folder shared with the engine")
+    parser.add_argument("--run", type=Path, default=DEFAULT_RUN_FOLDER, help="folder shared with the engine")
     parser.add_argument("--state", type=Path, required=True, help="own folder: the last good plan or order")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--policy", type=Path, help="a MemoryPolicy as YAML; read again when it changes or on SIGHUP")

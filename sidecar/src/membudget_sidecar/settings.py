@@ -14,6 +14,7 @@ from membudget_contract.errors import EnvironmentInvalid
 from membudget_contract.orders import PodIdentity
 
 DEFAULT_PORT: Final = 9465
+DEFAULT_RUN_FOLDER: Final = Path("/run/membudget")
 LOOPBACK: Final = "127.0.0.1"
 POD_VARIABLES: Final = {f"MEMBUDGET_POD_{field.upper()}": field for field in ("namespace", "name", "uid")}
 """Variable -> field of the pod's identity."""

@@ -20,7 +20,7 @@ from membudget_cli.demo.trace import Query, distinct_queries, skewed
 from membudget_cli.demo.view import Moment, Show, shown
 from membudget_cli.demo.witness import Witness
 from membudget_cli.figures import quantile
-from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable
+from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable, UnixSocket
 from membudget_engine.ingest.python_source import standard_library_root
 
 AGENTS: Final = 20
@@ -94,7 +94,7 @@ def _run_load(console: Console, stack: Stack, queries: tuple[list[Query], list[Q
     finally:
         agents.stop()
     restarts = stack.restarts()
-    actions = SidecarClient(stack.sidecar_socket).actions()
+    actions = SidecarClient(UnixSocket(stack.sidecar_socket)).actions()
     witness.stop()
     outcome = Outcome(before, after, actions, agents.answers, dict(agents.failed), restarts)
     show(console, outcome, witness)
@@ -105,7 +105,7 @@ class _Load:
     """Collects moments while the agents ask."""
 
     def __init__(self, stack: Stack, agents: Agents, witness: Witness, seconds: int) -> None:
-        self._client = SidecarClient(stack.sidecar_socket)
+        self._client = SidecarClient(UnixSocket(stack.sidecar_socket))
         self._agents = agents
         self._witness = witness
         self._seconds = seconds

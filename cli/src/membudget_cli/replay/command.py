@@ -1,6 +1,6 @@
 """`membudget replay`: what a policy would have done with a recorded load.
 
-Covers: files in, tables or JSON out. Exit codes: 0 done, 1 a file that cannot be used.
+Covers: files in, tables or a document out. Exit codes: 0 done, 1 a file that cannot be used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from membudget_cli.figures import mebibytes
+from membudget_cli.figures import document, mebibytes
 from membudget_cli.replay.comparison import Comparison, compare, deeds_of, predicted_deeds
 from membudget_cli.replay.effects import Effects, learn_effects
 from membudget_cli.replay.recording_file import RecordingInvalid, Session, read_recording
@@ -51,8 +51,8 @@ def show_replay(recording: Path, policy: Path | None, learn_from: Sequence[Path]
     except (RecordingInvalid, ContractError) as error:
         sys.stderr.write(f"membudget: {error}\n")
         return 1
-    if output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(replayed), indent=2).decode() + "\n")
+    if output != "table":
+        sys.stdout.write(document(replayed, output))
         return 0
     console = Console()
     for each in replayed:

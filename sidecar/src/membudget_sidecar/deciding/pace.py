@@ -22,6 +22,17 @@ LEAST_SECONDS: Final = 0.01
 HEADROOM_SHARE: Final = 8
 """Within one fast pause the worst growth takes at most this part of the headroom; what is left is for the action."""
 
+ACTION_SECONDS: Final = 0.2
+"""From the look that asks for an action until it frees faster than memory grows (docs/decisions/0011)."""
+
+
+def guaranteed_bytes_per_second(headroom: int) -> float:
+    """Growth that an action answers in time, with so many bytes between its entry and the container's limit.
+
+    The formula and what it rests on: docs/decisions/0011.
+    """
+    return min(WORST_BYTES_PER_SECOND, headroom / (fast_seconds(0, headroom) + ACTION_SECONDS))
+
 
 def pause_seconds(signal: int, limit: int | None, plan: EffectivePlan) -> float:
     """Seconds to the next look at the signal, from its bytes now and the container's limit; None is without one.
