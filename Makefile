@@ -19,8 +19,15 @@ help:  ## List the targets.
 demo: install  ## An engine under a budget of 150 MiB, 20 agents, and a live edit to 130 MiB. Under 3 minutes, no cluster.
 	@$(RUN)/membudget demo
 
-test: install  ## Every test of the usual run.
+test: install  ## Every test of the usual run; with ARGS only those: make test ARGS=tests/sidecar.
+ifdef ARGS
 	$(RUN)/pytest $(ARGS)
+else
+	failed=0
+	$(RUN)/pytest -n 2 --dist loadfile -m "not alone" || failed=1
+	$(RUN)/pytest -m alone || failed=1
+	exit $$failed
+endif
 
 lint: install  ## ruff, format check, basedpyright strict, import contracts.
 	$(RUN)/ruff check

@@ -1,8 +1,9 @@
-"""What holds for the whole run: a suite in which every test was skipped is no green suite."""
+"""What holds for the whole run: who runs alone, figures that were measured, no green suite in which nothing ran."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import pytest
 from hypothesis import settings
@@ -11,22 +12,29 @@ settings.register_profile("membudget", deadline=None)
 settings.load_profile("membudget")
 """A property says nothing about time: a machine that is busy for a second must not refute it."""
 
+FIGURE: Final = "figure"
+ALONE_MARKS: Final = frozenset({"cgroup", "cluster", "emulated", "node", "prometheus"})
+ALONE_FOLDERS: Final = frozenset({"cluster", "emulated", "node", "system"})
+"""Their tests put a machine under load and watch what it does, or wait for one that they started."""
+
 _figures: list[str] = []
 _outcomes = {"ran": 0, "skipped": 0}
 
 
 @pytest.fixture
-def publish() -> Callable[[str], None]:
-    """Tell a measured figure; all of them stand at the end of the run."""
-    return _figures.append
+def publish(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tell a measured figure; all of them stand at the end of the run, whichever process measured them."""
+    return lambda figure: request.node.user_properties.append((FIGURE, figure))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count what really ran."""
+    """Count what really ran, and collect its figures."""
     if report.skipped:
         _outcomes["skipped"] += 1
     elif report.when == "call":
         _outcomes["ran"] += 1
+    if report.when == "teardown":
+        _figures.extend(str(value) for name, value in report.user_properties if name == FIGURE)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -45,8 +53,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"all {_outcomes['skipped']} tests were skipped: that is a failure", red=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by mark
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave minutes-long runs to `make soak`, which asks for them by their mark."""
+    """Mark who runs alone; leave minutes-long runs to `make soak`, which asks for them by their mark."""
+    for item in items:
+        if item.path.parent.name in ALONE_FOLDERS or any(mark.name in ALONE_MARKS for mark in item.iter_markers()):
+            item.add_marker("alone")
     if "soak" in str(config.getoption("-m")):
         return
     soak = [item for item in items if item.get_closest_marker("soak")]

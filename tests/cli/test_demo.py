@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytestmark = pytest.mark.alone
+
 COMMAND = [sys.executable, "-m", "membudget_cli"]
 
 
