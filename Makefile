@@ -77,7 +77,7 @@ api-docs: install  ## Renew the OpenAPI document of the sidecar's local API.
 
 lock: $(UV)  ## Renew requirements.lock and images/requirements from the members' pyproject.toml files.
 	$(UV) lock --quiet
-	$(UV) export --quiet --frozen --all-packages --all-groups --no-emit-workspace --no-header --no-annotate \
+	$(UV) export --quiet --frozen --all-packages --all-groups --all-extras --no-emit-workspace --no-header --no-annotate \
 	    --format requirements.txt --output-file requirements.lock
 	export="$(UV) export --quiet --frozen --no-emit-workspace --no-header --no-annotate --format requirements.txt"
 	for member in $(IMAGES); do

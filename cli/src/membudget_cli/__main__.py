@@ -103,6 +103,18 @@ def _diagnose(parsed: argparse.Namespace) -> int:
     return show_diagnostics(client_of(parsed.run, parsed.pod), parsed.output)
 
 
+def _mcp(parsed: argparse.Namespace) -> int:
+    try:
+        from membudget_cli.agents.server import memory_server
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"membudget: {error.name} is missing; pip install 'membudget-cli[agents]'\n")
+        return 1
+    from membudget_cli.sidecar_client import client_of
+
+    memory_server(client_of(parsed.run, parsed.pod)).run()
+    return 0
+
+
 def _completion(parsed: argparse.Namespace) -> int:
     import shtab
 
@@ -120,6 +132,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "recommend": _recommend,
     "replay": _replay,
     "diagnose": _diagnose,
+    "mcp": _mcp,
     "completion": _completion,
 }
 

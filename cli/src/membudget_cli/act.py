@@ -28,7 +28,7 @@ _DONE: Final = frozenset({ActionStatus.EFFECTIVE, ActionStatus.DONE, ActionStatu
 def act(client: SidecarClient, asked: ActionRequest, output: str) -> int:
     """Ask, wait and print the record as a table or as a document; returns the exit code."""
     try:
-        record = _ended(client, client.submit(asked))
+        record = ended(client, client.submit(asked))
     except SidecarUnreachable as error:
         sys.stderr.write(f"membudget: {error}\n")
         return 1
@@ -41,7 +41,8 @@ def act(client: SidecarClient, asked: ActionRequest, output: str) -> int:
     return 0 if record.status in _DONE else 1
 
 
-def _ended(client: SidecarClient, record: ActionRecord) -> ActionRecord:
+def ended(client: SidecarClient, record: ActionRecord) -> ActionRecord:
+    """The record as it ended, or as it stands after WAIT_SECONDS; raises SidecarUnreachable."""
     until = time.monotonic() + WAIT_SECONDS
     while record.status in _UNENDED and time.monotonic() < until:
         time.sleep(LOOK_SECONDS)

@@ -36,6 +36,7 @@ def parser(program: str = "membudget") -> argparse.ArgumentParser:
         _add_recommend,
         _add_replay,
         _add_diagnose,
+        _add_mcp,
         _add_completion,
     ):
         add(commands)
@@ -164,6 +165,16 @@ def _add_diagnose(commands: Commands) -> None:
     )
     _add_sidecar(diagnose.add_mutually_exclusive_group().add_argument)
     _add_output(diagnose)
+
+
+def _add_mcp(commands: Commands) -> None:
+    mcp = commands.add_parser(
+        "mcp",
+        help="one engine's memory as tools for agents",
+        description="Speaks the Model Context Protocol over stdin and stdout, with the tools get_diagnostics and "
+        "manage_memory. Needs the extra: pip install 'membudget-cli[agents]'.",
+    )
+    _add_sidecar(mcp.add_mutually_exclusive_group().add_argument)
 
 
 def _add_completion(commands: Commands) -> None:
