@@ -23,6 +23,7 @@ from membudget_sidecar.serving.local_diagnostics import LocalDiagnostics
 from membudget_sidecar.serving.local_status import LocalStatus, Served
 from membudget_sidecar.serving.operations import Operation
 from membudget_sidecar.serving.routing import Guard, Request, Route, Routes
+from membudget_sidecar.serving.status_page import page_routes
 
 _READS: Final = frozenset({"GET", "HEAD"})
 
@@ -76,4 +77,4 @@ def _routes(served: Served) -> tuple[Route, ...]:
     def described(_request: Request) -> Answer:
         return Answer(200, msgspec.json.encode(openapi.document(known)), "application/json")
 
-    return (*(operation.guarded() for operation in known), Route("GET", openapi.PATH, described))
+    return (*(operation.guarded() for operation in known), Route("GET", openapi.PATH, described), *page_routes())
