@@ -6,8 +6,9 @@ pod addresses (AnyIP), which verify each order's signature. Needs what the clust
 
 A time is from the moment the edit is sent to the moment a watch shows condition Programmed of its generation. The
 machine runs all of it, so the CPU of each process says where the time went. Cold start is from the controller's fork
-to its first report of the whole fleet. What 10,000 pods without the label cost the controller is measured apart:
-controller_scale.py unlabelled.
+to its first report of the whole fleet. Apart are measured: what 10,000 pods without the label cost the controller
+(controller_scale.py unlabelled), and its memory and writes with 500 policies over 5,000 pods, from a cold start in
+which every pod and every status is new (controller_scale.py fleet [PODS POLICIES]).
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ PAUSE_SECONDS = 2.5
 """Between two edits, so that each finds a converged system: a pod is asked how it is 2 s after an order."""
 MAKERS = 4
 UNLABELLED = 10_000
+FLEET = (5_000, 500)
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -114,6 +116,44 @@ def measure(pods: int) -> Run:
         return run
 
 
+def measure_fleet(pods: int, policies: int) -> list[object]:
+    """Seconds until every pod holds its plan and until every status says so; memory; writes in the worst second."""
+    with cluster() as (installed, folder), SidecarFarm(installed.control_plane) as farm:
+        installed.control_plane.create_namespace("fleet")
+        fleet = Fleet(installed.control_plane, farm, "fleet")
+
+        def add(number: int) -> None:
+            fleet.add_pod(f"retriever-{number}", app=f"app-{number % policies}")
+
+        with ThreadPoolExecutor(MAKERS) as makers:
+            list(makers.map(add, range(pods)))
+        for number in range(policies):
+            fleet.apply(
+                f"policy-{number}", selector={"matchLabels": {"app": f"app-{number}"}}, budget={"total": "150Mi"}
+            )
+        mark, began = installed.control_plane.mark(), time.monotonic()
+        controller = ControllerProcess(installed.control_plane, folder / "controller.log")
+        until(lambda: all(sidecar.held is not None for sidecar in fleet.sidecars.values()), 300.0)
+        held = time.monotonic() - began
+        while not all(_says_programmed(one, one["metadata"]["generation"]) for one in fleet.policies()):
+            time.sleep(1.0)
+        told = time.monotonic() - began
+        _settle(installed)
+        resident = resident_bytes(controller.process.pid)
+        at = sorted(when for when, user in installed.control_plane.write_times(mark) if user == CONTROLLER.name)
+        worst = max(sum(since <= one < since + 1.0 for one in at) for since in at)
+        controller.kill()
+        return [pods, policies, held, told, resident / MIB, len(at), worst]
+
+
+def _settle(installed: Installation) -> None:
+    """Until nothing was written for some seconds."""
+    mark = None
+    while mark != installed.control_plane.mark():
+        mark = installed.control_plane.mark()
+        time.sleep(PAUSE_SECONDS)
+
+
 def measure_unlabelled() -> tuple[int, int]:
     """Resident bytes of the controller without and with 10,000 pods that do not opt in, freshly started each time."""
     with cluster() as (installed, folder):
@@ -184,6 +224,21 @@ if __name__ == "__main__":
         alone, crowded = measure_unlabelled()
         rows = [[UNLABELLED, alone / MIB, crowded / MIB, (crowded - alone) / MIB]]
         table("Pods without the label", ("pods", "controller without, MiB", "with, MiB", "more, MiB"), rows)
+    elif sys.argv[1:2] == ["fleet"]:
+        chosen = [int(count) for count in sys.argv[2:4]] or FLEET
+        table(
+            "A fleet of many policies, from a cold start",
+            (
+                "pods",
+                "policies",
+                "all hold s",
+                "all statuses s",
+                "controller RSS, MiB",
+                "API writes",
+                "in the worst second",
+            ),
+            [measure_fleet(*chosen)],
+        )
     else:
         runs = [measure(int(size)) for size in sys.argv[1:] or SIZES]
         table(

@@ -48,7 +48,8 @@ def layers_but_profile(plan: Plan) -> dict[str, Layer]:
 EVERYTHING: Document = {
     "mode": "Observe",
     "profile": "Staging",
-    "budget": {"total": "75%", "signal": "WorkingSet", "components": {"index": "30Mi", "sqlite": "5%"}},
+    "budget": {"total": "75%", "signal": "WorkingSet", "components": {"index": "30Mi", "sqlite": "5%"},
+               "baseLimit": "120Mi"},
     "thresholds": {
         "collect": {"percent": 60, "cooldownSeconds": 30, "headroom": "128Mi", "secondsToLimit": 60},
         "soft": {"percent": 70, "releasePercent": 60, "action": "Spill", "freePercent": 6, "cooldownSeconds": 1,
@@ -58,10 +59,11 @@ EVERYTHING: Document = {
         "emergency": {"percent": 90, "releasePercent": 80, "action": "Evict", "freePercent": 8, "cooldownSeconds": 3,
                       "headroom": "16Mi", "secondsToLimit": 5},
     },
-    "collections": [{"name": "core-api", "priority": "High"}, {"name": "other"}],
+    "collections": [{"name": "core-api", "priority": "High", "maxLoadedFiles": 500, "maxCachedQueries": 200},
+                    {"name": "other"}],
     "eviction": {"excludeCollections": ["pinned"]},
     "index": {"memoryMapped": True},
-    "caches": {"compression": False},
+    "caches": {"compression": False, "maxLoadedFiles": 900, "maxCachedQueries": 400},
     "spill": {"maxSize": "1Gi"},
     "sampling": {"intervalSeconds": 5},
     "gc": {"thresholds": [900, 11, 12]},
@@ -106,11 +108,13 @@ def test_every_field_of_a_policy_reaches_the_plan() -> None:
     assert [rung.free_percent for rung in (soft, hard, emergency)] == [6, 7, 8]
     assert [rung.cooldown_seconds for rung in (soft, hard, emergency)] == [1, 2, 3]
     assert plan.collections == (
-        CollectionPlan(name="core-api", priority=Priority.HIGH),
-        CollectionPlan(name="other", priority=Priority.MEDIUM),
+        CollectionPlan(name="core-api", priority=Priority.HIGH, max_loaded_files=500, max_cached_queries=200),
+        CollectionPlan(name="other", priority=Priority.MEDIUM, max_loaded_files=100, max_cached_queries=50),
     )
     assert (plan.exclude_collections, plan.cache_compression) == (("pinned",), False)
+    assert (plan.max_loaded_files, plan.max_cached_queries) == (900, 400)
     assert (plan.spill_max_bytes, plan.sampling_interval_seconds) == (2**30, 5)
+    assert plan.base_limit_bytes == 120 * MIB
     assert plan.gc_thresholds == (900, 11, 12)
     assert plan.index_mapped
     rules = (plan.thresholds.collect, soft, hard, emergency)
@@ -143,8 +147,11 @@ def test_every_value_of_a_full_policy_is_traced_to_it() -> None:
         "budget.components.embeddingBuffer",
         "budget.components.working",
         "collections.other.priority",
+        "collections.other.maxLoadedFiles",
+        "collections.other.maxCachedQueries",
     }
-    assert layers["collections.core-api.priority"] is Layer.COLLECTION
+    own = ("priority", "maxLoadedFiles", "maxCachedQueries")
+    assert {layers[f"collections.core-api.{field}"] for field in own} == {Layer.COLLECTION}
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_the_status_has_the_fields_of_its_type() -> None:
         "matchedPods",
         "programmedPods",
         "refusedPods",
+        "resizedPods",
         "conditions",
     }
 
@@ -133,6 +134,10 @@ def test_every_example_is_accepted(path: str) -> None:
         ("thresholds.emergency.action", "Evict"),
         ("thresholds.emergency.cooldownSeconds", "0"),
         ("collections[].priority", "Medium"),
+        ("collections[].maxLoadedFiles", "100"),
+        ("collections[].maxCachedQueries", "50"),
+        ("caches.maxLoadedFiles", "1000"),
+        ("caches.maxCachedQueries", "100"),
         ("caches.compression", "true (Production), true (Staging), false (Development)"),
         ("spill.maxSize", "1000Mi"),
         ("sampling.intervalSeconds", "10"),

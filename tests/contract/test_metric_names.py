@@ -19,10 +19,12 @@ COUNTS_AND_STATES = {
     "membudget_policy_info",
     "membudget_policy_problem",
     "membudget_plan_held",
+    "membudget_engine_cache_entries",
     "membudget_controller_policies",
     "membudget_controller_policies_known",
     "membudget_controller_pods",
     "membudget_controller_pods_programmed",
+    "membudget_controller_pods_resizing",
     "membudget_controller_rollouts_paused",
     "membudget_controller_key_namespaces",
     "membudget_controller_key_rotation",
@@ -30,7 +32,7 @@ COUNTS_AND_STATES = {
 """Gauges without a unit; a new one is added here on purpose."""
 
 COUNTED = re.compile(
-    r"_(transitions|actions|errors|queries|hits|misses|evictions|refused|freed|cpu|orders|signatures|faults|refaults|hits|kills|alerts|collections|collected|pushes|reports)(_|$)"
+    r"_(transitions|actions|errors|queries|hits|misses|evictions|refused|freed|cpu|orders|signatures|faults|refaults|hits|kills|alerts|collections|collected|pushes|reports|resizes)(_|$)"
 )
 """Words that say that a figure only grows."""
 
@@ -47,6 +49,7 @@ BOUNDED_LABELS = {
     "policy",
     "result",
     "published",
+    "namespace",  # beside a policy's name only
 }
 
 

@@ -21,6 +21,7 @@ STATUS = PolicyStatus(
     matched_pods=2,
     programmed_pods=1,
     refused_pods=1,
+    resized_pods=1,
     conditions=(
         Condition(
             type=ConditionType.PROGRAMMED,
@@ -41,6 +42,7 @@ def test_a_status_is_written_as_kubernetes_has_it() -> None:
         "matchedPods": 2,
         "programmedPods": 1,
         "refusedPods": 1,
+        "resizedPods": 1,
         "conditions": [
             {
                 "type": "Programmed",

@@ -10,9 +10,14 @@ from membudget_contract.quantities import MIB
 from membudget_contract.recommend import (
     LEAST_LOOKS,
     LEAST_SECONDS,
+    LONGEST_NAME,
+    MOST_COMPONENTS,
+    OTHERS,
     ComponentSeen,
     SeenUse,
     Use,
+    is_plausible,
+    pod_need,
     recommend,
 )
 
@@ -105,3 +110,20 @@ def test_more_use_never_asks_for_less(figures: list[int], soft: int) -> None:
         return advised.total_bytes
 
     assert total(0) <= total(more)
+
+
+@given(names=st.sets(st.text(min_size=1, max_size=2 * LONGEST_NAME), max_size=100))
+def test_what_a_report_carries_is_small_and_loses_no_byte(names: set[str]) -> None:
+    """R-P14: whatever an engine calls its components, and however many it has."""
+    seen = msgspec.structs.replace(SEEN, components={name: component(use(1)) for name in names})
+    advised = recommend(seen, Signal.UNRECLAIMABLE, SOFT)
+    need = pod_need(advised)
+    assert (sum(advised.components.values()), True) == (sum(need.components.values()), is_plausible(need))
+    assert len(need.components) <= MOST_COMPONENTS + 1
+    assert len(msgspec.json.encode(need)) < 12 * 1024
+    assert need.components.keys() <= advised.components.keys() | {OTHERS}
+    assert (advised.total_bytes, advised.limit_bytes, advised.absent) == (
+        need.total_bytes,
+        need.limit_bytes,
+        need.absent,
+    )

@@ -67,14 +67,16 @@ def test_every_variable_refines_its_value() -> None:
         "MEMBUDGET_MODE": "Observe",
         "MEMBUDGET_SIGNAL": "ResidentSetSize",
         "MEMBUDGET_TOTAL": "64Mi",
+        "MEMBUDGET_BASE_LIMIT": "90Mi",
         "MEMBUDGET_SAMPLING_INTERVAL_SECONDS": "3",
         "MEMBUDGET_UNKNOWN": "is not for the plan",
     }
     plan = resolve(compiled({"mode": "Enforce"}), environment=environment, limit=None)
     assert (plan.mode, plan.signal) == (Mode.OBSERVE, Signal.RESIDENT_SET_SIZE)
     assert (plan.total_bytes, plan.sampling_interval_seconds) == (64 * MIB, 3)
+    assert plan.base_limit_bytes == 90 * MIB
     refined = {path for path, layer in plan.layers.items() if layer is Layer.ENVIRONMENT}
-    assert refined == {"mode", "budget.signal", "budget.total", "sampling.intervalSeconds"}
+    assert refined == {"mode", "budget.signal", "budget.total", "budget.baseLimit", "sampling.intervalSeconds"}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,8 @@ def test_every_variable_refines_its_value() -> None:
         ("MEMBUDGET_SIGNAL", "rss"),
         ("MEMBUDGET_TOTAL", "1Zi"),
         ("MEMBUDGET_TOTAL", "101%"),
+        ("MEMBUDGET_BASE_LIMIT", "75%"),
+        ("MEMBUDGET_BASE_LIMIT", "1Zi"),
         ("MEMBUDGET_SAMPLING_INTERVAL_SECONDS", "0"),
         ("MEMBUDGET_SAMPLING_INTERVAL_SECONDS", "301"),
         ("MEMBUDGET_SAMPLING_INTERVAL_SECONDS", "1.5"),

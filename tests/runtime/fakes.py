@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from membudget_contract.control_api import Budgets
+from membudget_contract.control_api import Budgets, GcReport
 from membudget_contract.plan import CollectionPlan
 from membudget_contract.policy import Priority, Signal
 from membudget_runtime.bounds import Bounds, start_budgets
@@ -14,6 +14,7 @@ from membudget_runtime.ledger import Ledger
 from membudget_runtime.own_memory import Allocator, OwnMemory
 
 MB = 1024 * 1024
+NOTHING_COLLECTED = GcReport(collections=0, collected=0)
 RANKING = Ranking(
     {"low": Priority.LOW, "medium": Priority.MEDIUM, "high": Priority.HIGH, "critical": Priority.CRITICAL},
     frozenset({"pinned"}),

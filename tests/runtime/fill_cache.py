@@ -1,9 +1,10 @@
 """Fills a cache with entries of one size, then waits: another process reads this one's anonymous memory.
 
-Usage: fill_cache.py STATE_FOLDER ENTRY_BYTES TOTAL_BYTES HOW. Prints `empty` before, `full REPORTED_BYTES ENTRIES`
+Usage: fill_cache.py STATE_FOLDER ENTRY_BYTES TOTAL_BYTES HOW. Prints `empty` before, `full REPORTED_BYTES`
 after; goes on when a line comes in. HOW: `once` puts every key once; `churn` goes on in a full cache, with old keys and
 new ones at random, four times over; `hot` rewrites twenty keys all the time, and now and then puts one that stays;
-`long-keys` puts every value under a key as long as itself.
+`long-keys` puts every value under a key as long as itself; `getsizeof` puts as `once` and reports what `sys.getsizeof`
+tells of all keys and values.
 """
 
 import random
@@ -40,10 +41,13 @@ def main(state_folder: str, entry_bytes: str, total_bytes: str, how: str) -> Non
     runtime.ledger.trim()
     _say("empty")
     length = len(value) if how == "long-keys" else 16
+    naive = 0
     for number in keys(how, int(total_bytes) // (len(value) + length + ENTRY_BYTES), int(total_bytes) // len(value)):
-        cache.put(number.to_bytes(length, "little"), value)
+        key = number.to_bytes(length, "little")
+        cache.put(key, value)
+        naive += sys.getsizeof(key) + sys.getsizeof(value)
     runtime.ledger.trim()
-    _say(f"full {cache.owned_bytes()} {len(cache)}")
+    _say(f"full {naive if how == 'getsizeof' else cache.owned_bytes()}")
 
 
 def _say(line: str) -> None:

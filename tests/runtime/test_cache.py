@@ -9,6 +9,7 @@ import pytest
 from membudget_contract.policy import EVICTABLE, Priority
 from membudget_runtime.cache import DEAD_SHARE, ENTRY_BYTES, BoundedCache
 from membudget_runtime.component import Ranking
+from membudget_runtime.entry import SPILLED_BYTES
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.packing import COMPRESS_FROM
 from membudget_runtime.reclaim import Reclaimer
@@ -166,7 +167,7 @@ def test_whoever_listens_hears_of_every_entry_once(tmp_path: Path) -> None:
         cache.put(key, b"1", "medium")
     cache.put("replaced", b"2", "critical")
     cache.put("expired", b"2", "medium")
-    cache.put("damaged", b"1", "low")
+    cache.put("damaged", bytes(SPILLED_BYTES + 1), "low")
     cache.spill(1, Priority.LOW, RANKING)
     for path in tmp_path.iterdir():
         path.unlink()
@@ -200,7 +201,7 @@ def test_spilled_values_come_back_and_leave_the_disk(tmp_path: Path) -> None:
     on_disk = (cache.spilled_bytes(), cache.owned_bytes())
     values = [cache.get("low", str(number)) for number in range(1000)]
     assert on_disk[0] == 1000 * VALUE
-    assert 1000 * ENTRY_BYTES < on_disk[1] < 1000 * (ENTRY_BYTES + 120)
+    assert 1000 * (ENTRY_BYTES + SPILLED_BYTES) < on_disk[1] < 1000 * (ENTRY_BYTES + SPILLED_BYTES + 120)
     assert values == [bytes([number % 256]) * VALUE for number in range(1000)]
     assert (cache.spilled_bytes(), cache.owned_bytes(), cache.counters.loads) == (0, before, 1000)
     assert list(tmp_path.iterdir()) == []
@@ -223,20 +224,29 @@ def test_a_record_that_another_thread_brought_back_first_is_no_miss(tmp_path: Pa
     """R-E13: its file is gone because its value is in memory."""
     store = OvertakenStore(tmp_path, MB)
     cache, ledger, _ = small(MB, store)
-    cache.put("a", b"value", "low")
+    cache.put("a", b"value" * 100, "low")
     cache.spill(1, Priority.LOW, ledger.bounds.ranking)
     store.overtake = lambda: cache.get("low", "a")
     found = (cache.get("low", "a"), cache.counters.damaged, cache.counters.misses, cache.counters.hits)
-    assert found == (b"value", 0, 0, 2)
+    assert found == (b"value" * 100, 0, 0, 2)
 
 
 def test_a_damaged_record_is_a_miss_and_is_counted(tmp_path: Path) -> None:
     """R-E13: never wrong data."""
     cache, ledger, _ = small(MB, SpillStore(tmp_path, MB))
-    cache.put("a", b"value", "low")
+    cache.put("a", b"value" * 100, "low")
     cache.spill(1, Priority.LOW, ledger.bounds.ranking)
-    next(tmp_path.iterdir()).write_bytes(b"MBSPILL1valuE")
+    next(tmp_path.iterdir()).write_bytes(b"MBSPILL1" + b"valuE" * 100)
     assert (cache.get("low", "a"), cache.get("low", "a"), cache.counters.damaged, len(cache)) == (None, None, 1, 0)
+
+
+def test_a_value_shorter_than_its_place_on_disk_costs_stays_in_memory(tmp_path: Path) -> None:
+    """R-E13: spilling it would take memory instead of giving it back."""
+    cache, ledger, _ = small(MB, SpillStore(tmp_path, MB))
+    cache.put("short", bytes(SPILLED_BYTES), "low")
+    cache.put("long", bytes(SPILLED_BYTES + 1), "low")
+    removed = cache.spill(MB, Priority.LOW, ledger.bounds.ranking)
+    assert (removed.entries, cache.spilled_bytes(), cache.spill(MB, Priority.LOW, RANKING).entries) == (1, 161, 0)
 
 
 def test_a_spilled_value_stays_on_disk_where_there_is_no_room_for_it(tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ from membudget_runtime.memory_runtime import MemoryRuntime
 from membudget_runtime.reloads import Reloading
 from runtime.fakes import MB
 
+ENVIRONMENT = {"MEMBUDGET_TOTAL": "4Gi", "MEMBUDGET_BASE_LIMIT": "4Gi"}
+
 
 @pytest.fixture
 def served(tmp_path: Path) -> Generator[tuple[MemoryRuntime, Path]]:
     """A runtime with room for everything a test puts in, and its socket."""
-    with contextlib.closing(MemoryRuntime(tmp_path / "state", {"MEMBUDGET_TOTAL": "4Gi"})) as runtime:
+    with contextlib.closing(MemoryRuntime(tmp_path / "state", ENVIRONMENT)) as runtime:
         runtime.serve(tmp_path / "engine.sock")
         yield runtime, tmp_path / "engine.sock"
 

@@ -44,6 +44,7 @@ from membudget_runtime.component import Ranking, Removed
 from membudget_runtime.control_routes import StillAsked
 from membudget_runtime.control_server import CONNECTIONS, MAX_BODY_BYTES, ControlServer
 from membudget_runtime.errors import AlreadyServed
+from membudget_runtime.interpreter.leak_detector import LeakDetector
 from membudget_runtime.limiter import AllocationLimiter
 from membudget_runtime.memory_runtime import MemoryRuntime
 from membudget_runtime.persistence import Persistence
@@ -52,7 +53,7 @@ from membudget_runtime.reloads import Reloads
 from membudget_runtime.report import report
 from membudget_runtime.tracking import TrackedAllocations
 from memory_cgroup import require
-from runtime.fakes import MB, Pile, budgets_with, ledger_of, start
+from runtime.fakes import MB, NOTHING_COLLECTED, Pile, budgets_with, ledger_of, start
 
 NOBODY = 65534
 BUDGETS = start()
@@ -67,6 +68,9 @@ class Service:
         self.reclaimer = Reclaimer(self.ledger, BUDGETS)
         self.limiter = AllocationLimiter(self.ledger, time.monotonic, ceiling_bytes=200)
         self.tracking = TrackedAllocations(self.ledger)
+        self.leaks = LeakDetector(
+            read_bytes=lambda: None, trim=self.ledger.trim, uninterrupted=contextlib.nullcontext, clock=time.monotonic
+        )
         self.reloads = Reloads()
         self.persistence = Persistence(Path("/nowhere"), time.time)
         self.asked: list[Message] = []
@@ -76,7 +80,7 @@ class Service:
 
     def report(self) -> Report:
         """As the runtime does."""
-        return report(self.ledger)
+        return report(self.ledger, NOTHING_COLLECTED)
 
     def apply(self, budgets: Budgets, still_asked: StillAsked) -> Freed:
         """Noted; bounds stay."""

@@ -21,6 +21,7 @@ from runtime.fakes import MB
 VALUE_BYTES = 2048
 COUNT = 32_768
 EVERYTHING = 1 << 40
+ENVIRONMENT = {"MEMBUDGET_TOTAL": "4Gi", "MEMBUDGET_BASE_LIMIT": "4Gi"}
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def full(tmp_path: Path) -> Generator[tuple[MemoryRuntime, BoundedCache[bytes]]]
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    with closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "4Gi"})) as runtime:
+    with closing(MemoryRuntime(tmp_path, ENVIRONMENT)) as runtime:
         cache: BoundedCache[bytes] = runtime.cache("semanticCache", ttl_seconds=3600.0)
         for number in range(COUNT):
             assert cache.put(number.to_bytes(16), os.urandom(VALUE_BYTES), "low" if number % 2 else "default")
@@ -108,7 +109,7 @@ def test_persist_of_64_mib(full: tuple[MemoryRuntime, BoundedCache[bytes]], publ
     persisted = runtime.persist()
     seconds = time.perf_counter() - started
     cache.clear()
-    again = MemoryRuntime(runtime.spill.folder.parent, {"MEMBUDGET_TOTAL": "4Gi"})
+    again = MemoryRuntime(runtime.spill.folder.parent, ENVIRONMENT)
     with closing(again):
         back: BoundedCache[bytes] = again.cache("semanticCache", ttl_seconds=3600.0)
         started = time.perf_counter()
@@ -119,7 +120,7 @@ def test_persist_of_64_mib(full: tuple[MemoryRuntime, BoundedCache[bytes]], publ
 
 def test_the_bytes_of_a_finished_operation_are_back(tmp_path: Path, publish: Callable[[str], None]) -> None:
     """R-E09: within 5 s; room as this process reads it from the kernel, with 16 MiB really filled under a grant."""
-    with closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "4Gi"})) as runtime:
+    with closing(MemoryRuntime(tmp_path, ENVIRONMENT)) as runtime:
         before = runtime.report()
         assert before.room_bytes is not None
         runtime.allocate(AllocationRequest(id="embed", request_bytes=16 * MB))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from membudget_contract.policy import Priority, Signal
 from membudget_runtime.bounds import Bounds
 from membudget_runtime.errors import NoRoom, ValueTooLarge
-from membudget_runtime.ledger import READ_AGAIN_BYTES, STEP_BYTES
+from membudget_runtime.ledger import CREDIT_BYTES, READ_AGAIN_BYTES, STEP_BYTES
 from runtime.fakes import MB, RANKING, HandClock, Pile, ledger_of
 
 
@@ -246,3 +246,46 @@ def test_reservations_of_many_threads_never_pass_the_ceiling() -> None:
     for thread in threads:
         thread.join()
     assert (max(peaks) <= 900, ledger.held_bytes(pile)) == (True, 0)
+
+
+@given(ceiling=st.integers(1, 3 * CREDIT_BYTES), room=st.integers(1, 3 * CREDIT_BYTES), asked=st.integers(1, 5000))
+def test_what_is_admitted_without_a_look_never_exceeds_ceiling_or_room(ceiling: int, room: int, asked: int) -> None:
+    """R-E10: byte by byte as if every one of them had been looked at, down to the last that fits."""
+    pile = Pile("cache", {"critical": 0})
+    ledger, _ = ledger_of(pile, ceilings={"cache": ceiling}, target=room)
+    while True:
+        try:
+            ledger.admit(pile, asked, Priority.CRITICAL)
+        except (NoRoom, ValueTooLarge):
+            break
+        pile.held["critical"] += asked
+    assert pile.owned_bytes() == min(ceiling, room) // asked * asked
+
+
+@pytest.mark.parametrize("ends", ["bounds", "tracked", "told", "other"])
+def test_what_was_free_for_one_is_looked_at_anew_when_anything_changed(ends: str) -> None:
+    """R-E10: new bounds, bytes tracked in its name, a room that the sidecar told, another component that asks."""
+    pile, other = Pile("cache", {"low": 0}), Pile("other", {"critical": 0})
+    ledger, _ = ledger_of(pile, other, ceilings={"cache": CREDIT_BYTES}, target=CREDIT_BYTES)
+    ledger.admit(pile, 1, Priority.LOW)
+    assert ledger.spend(pile, 1)
+    assert not ledger.spend(pile, CREDIT_BYTES)
+    match ends:
+        case "bounds":
+            ledger.set_bounds(Bounds("next", Signal.UNRECLAIMABLE, None, {"cache": 1}, RANKING))
+        case "tracked":
+            ledger.count_tracked("cache", CREDIT_BYTES - 2)
+        case "told":
+            ledger.tell_room(1)
+        case _:
+            ledger.admit(other, CREDIT_BYTES - 2, Priority.HIGH)
+    assert not ledger.spend(pile, 1)
+
+
+def test_in_observe_mode_nothing_is_admitted_without_a_look() -> None:
+    """R-E10, R-P12: what is held over a ceiling does not grow."""
+    pile = Pile("cache", {"low": 50})
+    ledger, _ = ledger_of(pile, ceilings={"cache": 100})
+    ledger.set_bounds(Bounds("next", Signal.UNRECLAIMABLE, None, {"cache": 60}, RANKING, live=False))
+    ledger.admit(pile, 1, Priority.LOW)
+    assert not ledger.spend(pile, 1)

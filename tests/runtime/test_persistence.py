@@ -10,9 +10,11 @@ import pytest
 
 from membudget_contract.control_api import FreeRequest, Means, Persisted
 from membudget_contract.policy import Priority
+from membudget_runtime.arena import ALONE_BYTES
 from membudget_runtime.cache import BoundedCache
 from membudget_runtime.memory_runtime import MemoryRuntime
 from membudget_runtime.persistence import Persistence
+from membudget_runtime.replacement import AdaptiveFifo, LeastFrequentlyUsed, LeastRecentlyUsed, Replacement
 from membudget_runtime.spill import SpillStore
 from memory_cgroup import require
 from runtime.fakes import MB, RANKING, HandClock, ledger_of
@@ -31,11 +33,13 @@ def tiny_disk(tmp_path: Path) -> Generator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def cache_of(folder: Path, clock: HandClock, ceiling: int = 8 * MB) -> BoundedCache[bytes]:
+def cache_of(
+    folder: Path, clock: HandClock, ceiling: int = 8 * MB, policy: type[Replacement[bytes]] = AdaptiveFifo
+) -> BoundedCache[bytes]:
     """One life's cache; time to live 100 s."""
     ledger, _ = ledger_of(ceilings={"cache": ceiling}, clock=clock)
     spill = SpillStore(folder / "spill", 8 * MB)
-    return BoundedCache("cache", ledger, ttl_seconds=100.0, clock=clock, spill=spill)
+    return BoundedCache("cache", ledger, ttl_seconds=100.0, clock=clock, spill=spill, policy=policy)
 
 
 def persistence_of(folder: Path, clock: HandClock) -> Persistence:
@@ -43,9 +47,11 @@ def persistence_of(folder: Path, clock: HandClock) -> Persistence:
     return Persistence(folder / "persisted", clock)
 
 
-def next_life(folder: Path, clock: HandClock, ceiling: int = 8 * MB) -> tuple[BoundedCache[bytes], Persistence, int]:
+def next_life(
+    folder: Path, clock: HandClock, ceiling: int = 8 * MB, policy: type[Replacement[bytes]] = AdaptiveFifo
+) -> tuple[BoundedCache[bytes], Persistence, int]:
     """A new cache over the folder of the former one; how many entries came back."""
-    cache, persistence = cache_of(folder, clock, ceiling), persistence_of(folder, clock)
+    cache, persistence = cache_of(folder, clock, ceiling, policy), persistence_of(folder, clock)
     return cache, persistence, persistence.register("cache", cache)
 
 
@@ -100,6 +106,72 @@ def test_in_a_smaller_life_the_last_used_of_a_class_stay_and_high_ones_before_lo
     assert back.owned_bytes() <= MB
     assert len(high) > 35
     assert len(found) - len(high) < 10
+
+
+def order_of_eviction(cache: BoundedCache[bytes], priority: Priority) -> list[bytes]:
+    """What goes, one entry after the other, until nothing of the class is left."""
+    kept, left = stay_longest_first(cache, priority), list[bytes]()
+    while cache.evict(1, priority, RANKING).entries:
+        still = stay_longest_first(cache, priority)
+        left += sorted(set(kept) - set(still))
+        kept = still
+    return left
+
+
+def stay_longest_first(cache: BoundedCache[bytes], priority: Priority) -> list[bytes]:
+    """The keys of a class as a persist writes them."""
+    return [entry.key for entry in cache.saved(priority)]
+
+
+def unequal(cache: BoundedCache[bytes], clock: HandClock, count: int = 12) -> None:
+    """Low entries that each lie alone, a third of them used again; and Medium ones, some of which may not go."""
+    for number in range(count):
+        clock.now += 0.01
+        assert cache.put(b"%02d" % number, os.urandom(ALONE_BYTES + 1), "low")
+    for number in range(0, count, 3):
+        clock.now += 0.01
+        cache.get("low", b"%02d" % number)
+    for number in range(2):
+        assert cache.put(b"medium %d" % number, os.urandom(100), "medium")
+        assert cache.put(b"pinned %d" % number, os.urandom(100), "pinned")
+
+
+@pytest.mark.parametrize("times", [1, 5, 9])
+def test_when_the_time_is_over_the_most_valuable_entries_of_a_class_are_on_disk(tmp_path: Path, times: int) -> None:
+    """R-E17, fault 57: those that an eviction would have taken last."""
+    clock = HandClock()
+    cache, persistence, _ = next_life(tmp_path, clock, policy=LeastRecentlyUsed)
+    unequal(cache, clock)
+    left = iter([True] * (4 + times))
+    told = persistence.persist(lambda: next(left, False))
+    expected = order_of_eviction(cache, Priority.LOW)[-times:]
+
+    back, _, count = next_life(tmp_path, clock)
+    found = [key for key in expected if back.get("low", key)]
+    assert (told.entries, told.problem) == (4 + times, f"cache, class Low: time ran out after {times} entries")
+    assert (count, found) == (4 + times, expected)
+
+
+def test_what_may_not_go_is_written_before_what_may(tmp_path: Path) -> None:
+    """R-E17, R-P07: an excluded collection is of a class like any other, and never evicted."""
+    clock = HandClock()
+    cache, _, _ = next_life(tmp_path, clock)
+    unequal(cache, clock)
+    assert stay_longest_first(cache, Priority.MEDIUM) == [b"pinned 1", b"pinned 0", b"medium 1", b"medium 0"]
+
+
+@pytest.mark.parametrize("policy", [AdaptiveFifo, LeastRecentlyUsed, LeastFrequentlyUsed])
+def test_the_next_life_has_the_order_of_the_former(tmp_path: Path, policy: type[Replacement[bytes]]) -> None:
+    """R-E17, R-P07: what was used stays longest, although nobody has used it in this life."""
+    clock = HandClock()
+    cache, persistence, _ = next_life(tmp_path, clock, policy=policy)
+    unequal(cache, clock)
+    former = stay_longest_first(cache, Priority.LOW)
+    persistence.persist()
+    back, _, _ = next_life(tmp_path, clock, policy=policy)
+    assert stay_longest_first(back, Priority.LOW) == former
+    assert (former[:4], former[4:]) == ([b"09", b"06", b"03", b"00"], sorted(former[4:], reverse=True))
+    assert order_of_eviction(back, Priority.LOW) == former[::-1]
 
 
 def test_what_expired_meanwhile_does_not_come_back(tmp_path: Path) -> None:

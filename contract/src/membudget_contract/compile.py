@@ -12,9 +12,23 @@ from typing import TypeVar
 import msgspec
 
 from membudget_contract.errors import PolicyInvalid
-from membudget_contract.plan import AlertRules, CollectionPlan, CollectRule, Layer, Plan, Rung, Thresholds
+from membudget_contract.plan import (
+    BASE_LIMIT_BYTES,
+    CACHED_QUERIES,
+    CACHED_QUERIES_EACH,
+    LOADED_FILES,
+    LOADED_FILES_EACH,
+    AlertRules,
+    CollectionPlan,
+    CollectRule,
+    Layer,
+    Plan,
+    Rung,
+    Thresholds,
+)
 from membudget_contract.policy import MemoryPolicy, Mode, PolicySpec, Priority, Signal
 from membudget_contract.policy_alerts import AlertsPolicy
+from membudget_contract.policy_resize import check_resize
 from membudget_contract.policy_thresholds import CollectPolicy, RungPolicy
 from membudget_contract.profiles import (
     BUILT_IN_ALERTS,
@@ -59,14 +73,22 @@ def compile_policy(policy: MemoryPolicy | None) -> Plan:
             "sampling.intervalSeconds", SAMPLING_INTERVAL_SECONDS, spec.sampling.interval_seconds
         ),
         gc_thresholds=merge("gc.thresholds", profile.gc_thresholds, spec.gc.thresholds),
+        max_loaded_files=merge("caches.maxLoadedFiles", LOADED_FILES, spec.caches.max_loaded_files),
+        max_cached_queries=merge("caches.maxCachedQueries", CACHED_QUERIES, spec.caches.max_cached_queries),
         cache_compression=merge("caches.compression", profile.cache_compression, spec.caches.compression),
         index_mapped=merge("index.memoryMapped", profile.index_mapped, spec.index.memory_mapped),
+        base_limit_bytes=merge(
+            "budget.baseLimit",
+            BASE_LIMIT_BYTES,
+            _byte_count("budget.baseLimit", spec.budget.base_limit, "libraries do not shrink with a budget"),
+        ),
         alerts=_alerts(merge, spec.alerts, monitoring=profile.monitoring),
         layers=merge.layers,
     )
     for name in (*profile.split, *given):
         merge.layers[f"budget.components.{name}"] = Layer.POLICY if name in given else Layer.PROFILE
     _check_order(plan.thresholds)
+    check_resize(spec.resize, Amount(plan.total))
     return plan
 
 
@@ -78,6 +100,18 @@ class _Merge:
 
     def __call__(self, path: str, base: Value, refined: Value | None) -> Value:
         self.layers[path] = Layer.PROFILE if refined is None else Layer.POLICY
+        return base if refined is None else refined
+
+
+class _CollectionMerge:
+    """As `_Merge`, for the overrides of one collection."""
+
+    def __init__(self, layers: dict[str, Layer], name: str) -> None:
+        self._layers = layers
+        self._name = name
+
+    def __call__(self, field: str, base: Value, refined: Value | None) -> Value:
+        self._layers[f"collections.{self._name}.{field}"] = Layer.PROFILE if refined is None else Layer.COLLECTION
         return base if refined is None else refined
 
 
@@ -138,10 +172,15 @@ def _alerts(merge: _Merge, asked: AlertsPolicy, *, monitoring: bool) -> AlertRul
 def _collections(merge: _Merge, spec: PolicySpec) -> tuple[CollectionPlan, ...]:
     planned: list[CollectionPlan] = []
     for collection in spec.collections:
-        priority = merge(f"collections.{collection.name}.priority", Priority.MEDIUM, collection.priority)
-        if collection.priority is not None:
-            merge.layers[f"collections.{collection.name}.priority"] = Layer.COLLECTION
-        planned.append(CollectionPlan(name=collection.name, priority=priority))
+        given = _CollectionMerge(merge.layers, collection.name)
+        planned.append(
+            CollectionPlan(
+                name=collection.name,
+                priority=given("priority", Priority.MEDIUM, collection.priority),
+                max_loaded_files=given("maxLoadedFiles", LOADED_FILES_EACH, collection.max_loaded_files),
+                max_cached_queries=given("maxCachedQueries", CACHED_QUERIES_EACH, collection.max_cached_queries),
+            )
+        )
     return tuple(planned)
 
 

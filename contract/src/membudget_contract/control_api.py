@@ -4,8 +4,8 @@ Covers: budgets, room, actions, reload, persist, single allocations, report. The
 with JSON bodies; paths stand beside the messages. Does not carry policies: the sidecar resolves them, the runtime
 holds bytes. Neighbours: `sidecar_api` for what people ask the sidecar.
 
-Refusals are a `Problem`: 400 Invalid; 404 NotFound (path), UnknownComponent; 409 IdTaken; 503 NoRoom and TooManyHeld
-(retriable, with Retry-After); 507 ValueTooLarge (never fits).
+Refusals are a `Problem`: 400 Invalid; 404 NotFound (path), UnknownComponent; 409 IdTaken; 503 NoRoom, OverBaseLimit,
+TooManyHeld and OutOfMemory (retriable, with Retry-After); 507 ValueTooLarge (never fits).
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from membudget_contract import CONTRACT_VERSION
-from membudget_contract.plan import CollectionPlan, EffectivePlan, Message, plan_hash
+from membudget_contract.plan import (
+    BASE_LIMIT_BYTES,
+    CACHED_QUERIES,
+    LOADED_FILES,
+    CollectionPlan,
+    EffectivePlan,
+    Message,
+    plan_hash,
+)
 from membudget_contract.policy import Mode, Priority, Signal
 from membudget_contract.profiles import EMBEDDING_BUFFER
 
@@ -83,6 +91,11 @@ class Budgets(Message, frozen=True, kw_only=True):
     cache_compression: bool
     index_mapped: bool = True
     """False: the index is loaded into anonymous memory, where it fits."""
+    base_limit_bytes: int = BASE_LIMIT_BYTES
+    """Up to where the process may grow without its index and caches."""
+    max_loaded_files: int = LOADED_FILES
+    max_cached_queries: int = CACHED_QUERIES
+    """Over all collections."""
 
 
 def budgets_of(plan: EffectivePlan) -> Budgets:
@@ -101,6 +114,9 @@ def budgets_of(plan: EffectivePlan) -> Budgets:
         gc_thresholds=plan.gc_thresholds,
         cache_compression=plan.cache_compression,
         index_mapped=plan.index_mapped,
+        base_limit_bytes=plan.base_limit_bytes,
+        max_loaded_files=plan.max_loaded_files,
+        max_cached_queries=plan.max_cached_queries,
     )
 
 
@@ -302,11 +318,41 @@ class CollectionReport(Message, frozen=True, kw_only=True):
     entries: int
 
 
+class GcMode(enum.StrEnum):
+    """When the engine's garbage collector runs."""
+
+    DEFAULT = "Default"
+    """By the plan's thresholds."""
+    LATENCY = "Latency"
+    """Seldom while requests run, fully while there are none."""
+    MEMORY = "Memory"
+    """Often: 500/5/5."""
+
+
+class GcPauses(Message, frozen=True, kw_only=True):
+    """How long collections took since the runtime began to time them."""
+
+    count: int
+    total_microseconds: int
+    mean_microseconds: int
+    p99_microseconds: int
+    """Of the last 1,000."""
+    max_microseconds: int
+    last_microseconds: tuple[int, ...]
+    """The last ten, newest last."""
+
+
 class GcReport(Message, frozen=True, kw_only=True):
-    """The garbage collector's counters since start."""
+    """The garbage collector's counters since start, how it is set, and its pauses."""
 
     collections: int
     collected: int
+    mode: GcMode = GcMode.DEFAULT
+    thresholds: tuple[int, int, int] | None = None
+    """In force now, as the mode makes them of the plan's; None: a runtime that does not tell."""
+    frozen: int = 0
+    """Objects that no collection looks at."""
+    pauses: GcPauses | None = None
 
 
 class RequestReport(Message, frozen=True, kw_only=True):
@@ -336,6 +382,10 @@ class Report(Message, frozen=True, kw_only=True):
     """Granted by id and not released."""
     tracked_bytes: int = 0
     """Tracked by id; part of the managed bytes."""
+    base_bytes: int | None = None
+    """Of the process without its index and caches, with what is granted; None: the kernel did not say."""
+    base_limit_bytes: int | None = None
+    """Above it allocations are refused; None: a runtime that holds no such limit."""
     requests: RequestReport | None = None
     """None when nothing was served in the last RECENT_SECONDS."""
     restored: int = 0

@@ -14,8 +14,9 @@ from typing import Any, Final
 import msgspec
 
 from membudget_contract.compile import compile_policy
-from membudget_contract.plan import EffectivePlan
+from membudget_contract.plan import CACHED_QUERIES_EACH, LOADED_FILES_EACH, EffectivePlan
 from membudget_contract.policy import MemoryPolicy, PolicySpec, Priority, ProfileName
+from membudget_contract.policy_resize import ENGINE_CONTAINER, ResizeMode
 from membudget_contract.profiles import BUILT_IN_ALERTS, BUILT_IN_THRESHOLDS, PROFILES
 from membudget_contract.quantities import MIB, format_bytes
 from membudget_contract.resolve import resolve
@@ -32,13 +33,14 @@ def spec_additions() -> dict[str, Schema]:
     not: a filled-in value would count as the policy's own, and would stay when the author changes the profile.
     """
     return {
-        "": {"required": ["selector"], "x-kubernetes-validations": [_components_fit()]},
+        "": {"required": ["selector"], "x-kubernetes-validations": [_components_fit(), _total_fits_the_limit()]},
         "mode": {"default": str(compile_policy(None).mode)},
         "selector": {"x-kubernetes-map-type": "atomic", "x-kubernetes-validations": [_selector_says_something()]},
         "selector.matchExpressions": {"x-kubernetes-list-type": "atomic"},
         "selector.matchExpressions[]": {"x-kubernetes-validations": [_operator_has_its_values()]},
         "selector.matchExpressions[].values": {"x-kubernetes-list-type": "atomic"},
         "budget.components": {"x-kubernetes-validations": [_percents_fit()]},
+        "budget.baseLimit": {"x-kubernetes-validations": [_in_bytes("libraries do not shrink with a budget")]},
         "thresholds": {
             "x-kubernetes-validations": [*_releases_below_entries(), *_entries_rise(), *_higher_rungs_are_closer()]
         },
@@ -54,6 +56,8 @@ def spec_additions() -> dict[str, Schema]:
         "collections": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         "eviction.excludeCollections": {"x-kubernetes-list-type": "atomic"},
         "spill.maxSize": {"x-kubernetes-validations": [_in_bytes("a folder has no budget")]},
+        "resize": {"x-kubernetes-validations": [_shrinking_has_its_limit()]},
+        "resize.limit": {"x-kubernetes-validations": [_in_bytes("it is what percents are of")]},
         "gc.thresholds": {"x-kubernetes-list-type": "atomic"},
     }
 
@@ -79,8 +83,13 @@ def default_texts() -> dict[str, str]:
             "precedence": "0",
             "rollout.maxPercent": "100, all pods at once",
             "rollout.pauseSeconds": "0",
+            "resize.mode": str(ResizeMode.OFF),
+            "resize.limit": "none, required where mode is ShrinkFirst",
+            "resize.container": ENGINE_CONTAINER,
             "profile": str(PolicySpec().profile),
             "collections[].priority": str(Priority.MEDIUM),
+            "collections[].maxLoadedFiles": str(LOADED_FILES_EACH),
+            "collections[].maxCachedQueries": str(CACHED_QUERIES_EACH),
         }
     )
 
@@ -92,8 +101,11 @@ _VALUES: Final[Mapping[str, Callable[[EffectivePlan], str]]] = {
     "budget.components": lambda plan: " ".join(
         f"{name}={round(amount / MIB)}Mi" for name, amount in plan.components.items()
     ),
+    "budget.baseLimit": lambda plan: format_bytes(plan.base_limit_bytes),
     "index.memoryMapped": lambda plan: str(plan.index_mapped).lower(),
     "alerts.enabled": lambda plan: str(plan.alerts.enabled).lower(),
+    "caches.maxLoadedFiles": lambda plan: str(plan.max_loaded_files),
+    "caches.maxCachedQueries": lambda plan: str(plan.max_cached_queries),
     "caches.compression": lambda plan: str(plan.cache_compression).lower(),
     "spill.maxSize": lambda plan: format_bytes(plan.spill_max_bytes),
     "sampling.intervalSeconds": lambda plan: str(plan.sampling_interval_seconds),
@@ -175,6 +187,33 @@ def _profile_total() -> str:
     others = [name for name in ProfileName if name is not ProfileName.PRODUCTION]
     choices = "".join(f"self.profile == '{name}' ? '{PROFILES[name].total}' : " for name in others)
     return f"({choices}'{PROFILES[ProfileName.PRODUCTION].total}')"
+
+
+def _total_fits_the_limit() -> Schema:
+    """A total in percent is one of the limit, and fits."""
+    total = f"(has(self.budget) && has(self.budget.total) ? self.budget.total : {_profile_total()})"
+    asked = (
+        f"has(self.resize) && has(self.resize.limit) && has(self.resize.mode) && {_is_shrinking('self.resize.mode')}"
+    )
+    return {
+        "rule": f"!({asked}) || !isQuantity({total}) || !isQuantity(self.resize.limit) "
+        f"|| !quantity({total}).isGreaterThan(quantity(self.resize.limit))",
+        "fieldPath": ".resize.limit",
+        "message": "budget.total must fit into the limit; where it is left out it is "
+        + default_texts()["budget.total"],
+    }
+
+
+def _shrinking_has_its_limit() -> Schema:
+    return {
+        "rule": f"!has(self.mode) || !{_is_shrinking('self.mode')} || has(self.limit)",
+        "fieldPath": ".limit",
+        "message": "resize.limit must be given where resize.mode is ShrinkFirst",
+    }
+
+
+def _is_shrinking(mode: str) -> str:
+    return f"({mode} == '{ResizeMode.SHRINK_FIRST}')"
 
 
 def _percents_fit() -> Schema:

@@ -110,6 +110,7 @@ ENGINE_INDEX_MAPPED: Final = Metric(
 ENGINE_COMPONENT_OWNED: Final = Metric(
     "membudget_engine_component_owned_bytes", "Anonymous bytes a component owns.", ("component",)
 )
+ENGINE_CACHE_ENTRIES: Final = Metric("membudget_engine_cache_entries", "Entries a cache holds.", ("cache",))
 ENGINE_CACHE_HITS: Final = Metric("membudget_engine_cache_hits_total", "Cache look-ups that found.", ("cache",))
 ENGINE_CACHE_MISSES: Final = Metric(
     "membudget_engine_cache_misses_total", "Cache look-ups that did not find.", ("cache",)
@@ -141,10 +142,32 @@ CONTROLLER_PUSH_SECONDS: Final = Metric(
 CONTROLLER_REPORTS: Final = Metric(
     "membudget_controller_reports_total", "Reports asked for, by what came.", ("result",)
 )
+CONTROLLER_RESIZES: Final = Metric(
+    "membudget_controller_resizes_total", "Memory limits of pods that were to be changed, by what came.", ("result",)
+)
+CONTROLLER_PODS_RESIZING: Final = Metric(
+    "membudget_controller_pods_resizing",
+    "Pods whose policy asks for a memory limit, by how far they are; Resized have it.",
+    ("status",),
+)
 CONTROLLER_RECONCILE_SECONDS: Final = Metric(
     "membudget_controller_reconcile_duration_seconds", "One look of the loop, with what it waited for."
 )
 CONTROLLER_WATCH_AGE: Final = Metric("membudget_controller_watch_age_seconds", "Since the last event of any watch.")
+CONTROLLER_RECOMMENDED_TOTAL: Final = Metric(
+    "membudget_controller_recommended_total_bytes",
+    "Budget that would do for every pod of a policy, from what they were seen to need; never applied by itself.",
+    ("namespace", "policy"),
+)
+CONTROLLER_RECOMMENDED_LIMIT: Final = Metric(
+    "membudget_controller_recommended_limit_bytes",
+    "Container limit that goes with the recommended budget.",
+    ("namespace", "policy"),
+)
+CONTROLLER_WATCH_BEHIND: Final = Metric(
+    "membudget_controller_watch_behind_seconds",
+    "How long any watch has owed a change that a list showed; 0 in a quiet cluster, however old the last event is.",
+)
 CONTROLLER_KEY_NAMESPACES: Final = Metric(
     "membudget_controller_key_namespaces",
     "Namespaces that need the public keys, by whether they are there.",

@@ -15,6 +15,7 @@ from typing import Final
 
 from membudget_contract import CONTRACT_VERSION
 from membudget_contract.plan import Message, Plan
+from membudget_contract.recommend import PodNeed
 
 ORDER_PATH: Final = "/v1/order"
 """POST Order -> Acknowledgement."""
@@ -114,9 +115,13 @@ class PodReport(Message, frozen=True, kw_only=True):
     level: str
     engine: str
     usage_bytes: int | None
+    usage_age_seconds: float | None = None
+    """How long ago the use was measured; None where it is not known, or the sidecar is older than this field."""
     budget_bytes: int
     problem: str | None = None
     """Why the newest plan is not, or not whole, in force; None when it is."""
+    need: PodNeed | None = None
+    """What it would need, from what was seen; None from a sidecar that does not tell."""
 
 
 class Verdict(enum.StrEnum):

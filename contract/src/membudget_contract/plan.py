@@ -17,10 +17,20 @@ from membudget_contract import CONTRACT_VERSION
 from membudget_contract.policy import Mode, Priority, ProfileName, Signal
 from membudget_contract.policy_alerts import AlertName
 from membudget_contract.policy_thresholds import RungAction
-from membudget_contract.quantities import Amount
+from membudget_contract.quantities import MIB, Amount
 
 ROOM_MARGIN_PERCENT: Final = 2
 """Of the budget, kept free below the soft entry."""
+BASE_LIMIT_BYTES: Final = 100 * MIB
+"""Of the process without its index and caches, where no policy says otherwise (R-E10)."""
+
+
+LOADED_FILES: Final = 1000
+LOADED_FILES_EACH: Final = 100
+"""Of one collection."""
+CACHED_QUERIES: Final = 100
+CACHED_QUERIES_EACH: Final = 50
+"""Where no policy says otherwise (R-E06, R-E22)."""
 
 
 class Layer(enum.StrEnum):
@@ -109,6 +119,8 @@ class CollectionPlan(Message, frozen=True, kw_only=True):
 
     name: str
     priority: Priority
+    max_loaded_files: int = LOADED_FILES_EACH
+    max_cached_queries: int = CACHED_QUERIES_EACH
 
 
 class Plan(Message, frozen=True, kw_only=True):
@@ -130,6 +142,9 @@ class Plan(Message, frozen=True, kw_only=True):
     gc_thresholds: tuple[int, int, int]
     cache_compression: bool
     index_mapped: bool
+    base_limit_bytes: int = BASE_LIMIT_BYTES
+    max_loaded_files: int = LOADED_FILES
+    max_cached_queries: int = CACHED_QUERIES
     alerts: AlertRules
     layers: dict[str, Layer]
 
@@ -155,6 +170,9 @@ class EffectivePlan(Message, frozen=True, kw_only=True):
     gc_thresholds: tuple[int, int, int]
     cache_compression: bool
     index_mapped: bool
+    base_limit_bytes: int = BASE_LIMIT_BYTES
+    max_loaded_files: int = LOADED_FILES
+    max_cached_queries: int = CACHED_QUERIES
     alerts: AlertRules
     layers: dict[str, Layer]
 

@@ -23,7 +23,9 @@ from msgspec import Meta
 
 from membudget_contract.errors import PolicyInvalid, QuantityInvalid
 from membudget_contract.policy_alerts import AlertName, AlertsPolicy
+from membudget_contract.policy_caches import CachedQueries, CachesPolicy, LoadedFiles
 from membudget_contract.policy_part import Percent, PolicyPart, Seconds
+from membudget_contract.policy_resize import ResizeMode, ResizePolicy
 from membudget_contract.policy_thresholds import RungAction, ThresholdsPolicy
 from membudget_contract.quantities import Amount
 from membudget_contract.selector import LabelSelector, MatchLabels, SelectorOperator, check_selector, label_texts
@@ -129,6 +131,15 @@ class BudgetPolicy(PolicyPart, frozen=True, kw_only=True):
             examples=[{"index": "40Mi", "semanticCache": "30%"}],
         ),
     ] = None
+    base_limit: Annotated[
+        Amount | None,
+        Meta(
+            description="Up to where the process may grow without its index and caches, in bytes: interpreter, "
+            "libraries, requests in work, granted and tracked allocations. Above it allocations are refused until "
+            "memory comes free; caches go on. A percent is refused: libraries do not shrink with a budget.",
+            examples=["120Mi"],
+        ),
+    ] = None
 
 
 class CollectionPolicy(PolicyPart, frozen=True, kw_only=True):
@@ -147,6 +158,14 @@ class CollectionPolicy(PolicyPart, frozen=True, kw_only=True):
             description="Who gives memory back first: Low before Medium before High. Critical is never evicted.",
             examples=["High"],
         ),
+    ] = None
+    max_loaded_files: Annotated[
+        LoadedFiles | None,
+        Meta(description="How many of its source files the engine keeps in memory.", examples=[500]),
+    ] = None
+    max_cached_queries: Annotated[
+        CachedQueries | None,
+        Meta(description="How many queries to it the engine's query cache keeps.", examples=[200]),
     ] = None
 
 
@@ -168,19 +187,6 @@ class IndexPolicy(PolicyPart, frozen=True, kw_only=True):
             description="Whether the index stays in its file, mapped, so that the kernel can take its pages back, or "
             "is loaded into memory of its own, which counts against the budget in full.",
             examples=[True],
-        ),
-    ] = None
-
-
-class CachesPolicy(PolicyPart, frozen=True, kw_only=True):
-    """How caches hold their values."""
-
-    compression: Annotated[
-        bool | None,
-        Meta(
-            description="Whether caches compress a value where that saves more than 20 % of it: less memory, "
-            "more CPU time.",
-            examples=[False],
         ),
     ] = None
 
@@ -296,7 +302,7 @@ class PolicySpec(PolicyPart, frozen=True, kw_only=True):
     ] = ()
     eviction: Annotated[EvictionPolicy, Meta(description="What eviction leaves alone.")] = EvictionPolicy()
     index: Annotated[IndexPolicy, Meta(description="How the index is held.")] = IndexPolicy()
-    caches: Annotated[CachesPolicy, Meta(description="How caches hold their values.")] = CachesPolicy()
+    caches: Annotated[CachesPolicy, Meta(description="How caches hold their values, and how many.")] = CachesPolicy()
     spill: Annotated[SpillPolicy, Meta(description="The folder that takes what Spill moves out of memory.")] = (
         SpillPolicy()
     )
@@ -308,6 +314,13 @@ class PolicySpec(PolicyPart, frozen=True, kw_only=True):
             "wait, and the condition Programmed says Paused, and why. Without a cluster it means nothing."
         ),
     ] = RolloutPolicy()
+    resize: Annotated[
+        ResizePolicy,
+        Meta(
+            description="The memory limit of the pods that follow the policy, changed in place, memory given back "
+            "first. Without a cluster it means nothing."
+        ),
+    ] = ResizePolicy()
     alerts: Annotated[
         AlertsPolicy, Meta(description="What is said aloud: as metric, as log line, and in the sidecar's API.")
     ] = AlertsPolicy()
@@ -371,6 +384,7 @@ def _names(spec: PolicySpec) -> Iterator[tuple[str, str]]:
     yield from label_texts(spec.selector)
     yield from ((f"spec.collections[{at}].name", given.name) for at, given in enumerate(spec.collections))
     yield from ((f"spec.budget.components.{name.rstrip()}", name) for name in spec.budget.components or {})
+    yield ("spec.resize.container", spec.resize.container or "")
     excluded = spec.eviction.exclude_collections or ()
     yield from ((f"spec.eviction.excludeCollections[{at}]", name) for at, name in enumerate(excluded))
 
@@ -399,6 +413,7 @@ _KEYED: Final[Mapping[str, object]] = {
 
 _ENUMS: Final[Mapping[str, type[enum.StrEnum]]] = {
     "mode": Mode,
+    "resize.mode": ResizeMode,
     "profile": ProfileName,
     "signal": Signal,
     "action": RungAction,
@@ -406,7 +421,7 @@ _ENUMS: Final[Mapping[str, type[enum.StrEnum]]] = {
     "operator": SelectorOperator,
     "disabled": AlertName,
 }
-"""By the name of the field, whatever it stands in; of a list, that of its items."""
+"""By the name of the field, with that of its part where the name alone does not tell; of a list, that of its items."""
 
 _PATH = re.compile(r"^(?P<problem>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"^Object (?P<problem>contains unknown|missing required) field `(?P<field>.*)`$", re.DOTALL)
@@ -429,7 +444,8 @@ def _named(error: msgspec.ValidationError, document: Mapping[str, object]) -> Po
 
 
 def _allowed(path: str) -> str:
-    return ", ".join(_ENUMS[path.rpartition(".")[2].partition("[")[0]])
+    names = (path.rpartition("[")[0] if path.endswith("]") else path).split(".")
+    return ", ".join(_ENUMS.get(".".join(names[-2:])) or _ENUMS[names[-1]])
 
 
 def _refused_key(document: Mapping[str, object], path: str) -> str:

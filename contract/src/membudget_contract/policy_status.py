@@ -1,6 +1,6 @@
 """The status of a MemoryPolicy: what became of it, as `kubectl get mempol` and `kubectl wait` read it (R-P10).
 
-Covers: counts, the three conditions, and the reason each may give. No usage figures, which change with every
+Covers: counts, the conditions, and the reason each may give. No usage figures, which change with every
 sample (those are metrics), no phase, no floats. Does not decide which condition holds: the controller does.
 Neighbours: `crd` makes the status schema of these types, `policy` holds the spec.
 """
@@ -22,6 +22,8 @@ class ConditionType(enum.StrEnum):
     ACCEPTED = "Accepted"
     PROGRAMMED = "Programmed"
     READY = "Ready"
+    RESIZED = "Resized"
+    """Asked only where the policy resizes pods."""
 
 
 class ConditionStatus(enum.StrEnum):
@@ -68,6 +70,19 @@ class Reason(enum.StrEnum):
     NO_PODS = "NoPods"
     """No pod follows the policy."""
 
+    RESIZED = "Resized"
+    """Every pod has the memory limit that the policy asks for."""
+    GIVING_BACK = "GivingBack"
+    """A pod still uses more than fits into its lower limit; the message has the figure it measured."""
+    RESIZING = "Resizing"
+    """A pod's kubelet has been asked and is at it."""
+    RESIZE_REFUSED = "ResizeRefused"
+    """The API server or a kubelet does not set the limit; the message says why."""
+    NOT_RESIZABLE = "NotResizable"
+    """A pod cannot be resized in place as it is; the message says why."""
+    OBSERVING = "Observing"
+    """In Observe mode nothing is given back, so nothing is resized."""
+
 
 REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
     ConditionType.ACCEPTED: (Reason.ACCEPTED, Reason.CONFLICTED, Reason.OVERRIDDEN, Reason.INVALID),
@@ -87,6 +102,15 @@ REASONS: Final[Mapping[ConditionType, tuple[Reason, ...]]] = {
         Reason.REPORT_MISSING,
         Reason.NO_PODS,
     ),
+    ConditionType.RESIZED: (
+        Reason.RESIZED,
+        Reason.GIVING_BACK,
+        Reason.RESIZING,
+        Reason.RESIZE_REFUSED,
+        Reason.NOT_RESIZABLE,
+        Reason.OBSERVING,
+        Reason.NO_PODS,
+    ),
 }
 """The reasons by condition; the controller gives no other."""
 
@@ -104,7 +128,8 @@ class Condition(StatusPart, frozen=True, kw_only=True):
         ConditionType,
         Meta(
             description="Accepted: the policy makes a plan, and no other policy takes its pods. Programmed: every pod "
-            "that follows it acknowledged that plan. Ready: every one reports its memory under the budget."
+            "that follows it acknowledged that plan. Ready: every one reports its memory under the budget. Resized: "
+            "every one has the memory limit that the policy asks for; there only where it asks for one."
         ),
     ]
     status: Annotated[ConditionStatus, Meta(description="True, False, or Unknown where nothing was heard.")]
@@ -134,7 +159,11 @@ class PolicyStatus(StatusPart, frozen=True, kw_only=True):
     refused_pods: Annotated[
         Count | None, Meta(description="Of these, pods that cannot hold it; they keep their last good plan.")
     ] = None
+    resized_pods: Annotated[
+        Count | None,
+        Meta(description="Of these, pods that have the memory limit of spec.resize; absent where it is Off."),
+    ] = None
     conditions: Annotated[
         tuple[Condition, ...],
-        Meta(max_length=8, description="What became of the policy: Accepted, then Programmed, then Ready."),
+        Meta(max_length=8, description="What became of the policy: Accepted, then Programmed, then Ready, Resized."),
     ] = ()

@@ -7,6 +7,8 @@ into its ceiling is said to have, and gets what it held.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Final
 
 from membudget_contract import CONTRACT_VERSION
@@ -20,6 +22,13 @@ LEAST_LOOKS: Final = 30
 """Before that the start of the engine is most of what was seen."""
 SPARE_PERCENT: Final = 10
 """On top of what was seen: the next hour is not the last one."""
+MOST_COMPONENTS: Final = 20
+"""Of one pod in its report to the controller, which reads 64 kB; the others are added up."""
+LONGEST_NAME: Final = 63
+OTHERS: Final = "others"
+MOST_BYTES: Final = 2**50
+"""Of any pod: a pebibyte."""
+LONGEST_REASON: Final = 500
 
 
 class Use(Message, frozen=True, kw_only=True):
@@ -67,6 +76,59 @@ class Recommendation(Message, frozen=True, kw_only=True):
     absent: str | None = None
 
 
+class PodNeed(Message, frozen=True, kw_only=True):
+    """What one pod would need, as its report to the controller carries it: a recommendation without its words."""
+
+    seconds: float
+    """It was seen for so long."""
+    total_bytes: int | None = None
+    components: dict[str, int] = {}
+    """The largest; the rest together under `others`."""
+    limit_bytes: int | None = None
+    absent: str | None = None
+    """Why there are no figures."""
+
+
+def pod_need(advised: Recommendation) -> PodNeed:
+    """What a report carries of it, bounded whatever the engine calls its components."""
+    return PodNeed(
+        seconds=advised.seen.seconds,
+        total_bytes=advised.total_bytes,
+        components=largest_components(advised.components),
+        limit_bytes=advised.limit_bytes,
+        absent=advised.absent,
+    )
+
+
+def largest_components(components: Mapping[str, int]) -> dict[str, int]:
+    """As many as are told by name, and the rest together."""
+    named = {name: size for name, size in components.items() if len(name) <= LONGEST_NAME and name != OTHERS}
+    largest = dict(sorted(named.items(), key=lambda part: (-part[1], part[0]))[:MOST_COMPONENTS])
+    rest = sum(components.values()) - sum(largest.values())
+    return largest | ({OTHERS: rest} if rest else {})
+
+
+def is_plausible(need: PodNeed) -> bool:
+    """Whether a sidecar of ours may have said so; who listens at a pod's address may say anything."""
+    sizes = [*need.components.values(), need.total_bytes or 0, need.limit_bytes or 0]
+    return (
+        all(0 <= size <= MOST_BYTES for size in sizes)
+        and len(need.components) <= MOST_COMPONENTS + 1
+        and all(len(name) <= LONGEST_NAME for name in need.components)
+        and len(need.absent or "") <= LONGEST_REASON
+        and math.isfinite(need.seconds)
+    )
+
+
+def total_for(parts_bytes: int, soft_percent: int) -> int:
+    """The total, in whole MiB, of which parts of that sum fill what lies under soft entry and admission's margin."""
+    return _whole_mib(parts_bytes * 100 // _usable_percent(soft_percent))
+
+
+def _usable_percent(soft_percent: int) -> int:
+    return max(1, soft_percent - ROOM_MARGIN_PERCENT)
+
+
 def recommend(seen: SeenUse, signal: Signal, soft_percent: int) -> Recommendation:
     """The budget under which what was seen would not have crossed the soft threshold.
 
@@ -81,13 +143,12 @@ def recommend(seen: SeenUse, signal: Signal, soft_percent: int) -> Recommendatio
     mapped_counts = signal is not Signal.UNRECLAIMABLE
     parts = {name: _needed(part, mapped_counts) for name, part in seen.components.items()}
     parts[WORKING] = _spared(seen.unmanaged.peak_bytes)
-    usable = max(1, soft_percent - ROOM_MARGIN_PERCENT)
-    total = _whole_mib(sum(parts.values()) * 100 // usable)
+    total = total_for(sum(parts.values()), soft_percent)
     mapped = sum(part.mapped.high_bytes for part in seen.components.values())
     limit = _whole_mib(total + (0 if mapped_counts else _spared(mapped)) + total * SPARE_PERCENT // 100)
     usable_part = (
         f"the parts lie under the soft threshold of {soft_percent} % less the {ROOM_MARGIN_PERCENT} % that admission "
-        f"keeps free, so the total is their sum over {usable} %"
+        f"keeps free, so the total is their sum over {_usable_percent(soft_percent)} %"
     )
     reasons = [
         f"seen over {seen.seconds / 60:.0f} min in {seen.looks} looks",

@@ -99,6 +99,13 @@ def _with_environment(plan: Plan, environment: Mapping[str, str]) -> tuple[Plan,
     return msgspec.structs.replace(plan, **changes), layers
 
 
+def _byte_count(text: str) -> int:
+    byte_count = Amount(text).byte_count
+    if byte_count is None:
+        raise ValueError(f"{text} must be bytes like 100Mi, not a percent")
+    return byte_count
+
+
 def _interval(text: str) -> int:
     seconds = int(text)
     if not 1 <= seconds <= 300:  # noqa: PLR2004  the bounds of spec.sampling.intervalSeconds
@@ -110,6 +117,7 @@ ENVIRONMENT_FIELDS: Final[Mapping[str, tuple[str, str, Callable[[str], object]]]
     "MEMBUDGET_MODE": ("mode", "mode", Mode),
     "MEMBUDGET_SIGNAL": ("budget.signal", "signal", Signal),
     "MEMBUDGET_TOTAL": ("budget.total", "total", lambda text: str(Amount(text))),
+    "MEMBUDGET_BASE_LIMIT": ("budget.baseLimit", "base_limit_bytes", _byte_count),
     "MEMBUDGET_SAMPLING_INTERVAL_SECONDS": (
         "sampling.intervalSeconds",
         "sampling_interval_seconds",

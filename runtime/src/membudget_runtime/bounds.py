@@ -34,6 +34,8 @@ class Bounds:
     ranking: Ranking
     live: bool = True
     """False in Observe mode: what is held over a ceiling is left there."""
+    base_limit_bytes: int | None = None
+    """Of the process without its index and caches; None: not limited."""
 
     def counts_mapped(self) -> bool:
         """True when resident pages of mapped files count into the signal."""
@@ -62,5 +64,7 @@ def bounds_of(budgets: Budgets, start: Budgets) -> Bounds:
         frozenset(budgets.exclude_collections),
     )
     target = budgets.soft_entry_bytes - budgets.room_margin_bytes if budgets.live else None
-    ceilings = budgets.components if budgets.live else start.components
-    return Bounds(budgets.plan_hash, budgets.signal, target, ceilings, ranking, budgets.live)
+    held = budgets if budgets.live else start
+    return Bounds(
+        budgets.plan_hash, budgets.signal, target, held.components, ranking, budgets.live, held.base_limit_bytes
+    )

@@ -20,11 +20,11 @@ from membudget_runtime.arena import SEGMENT_BYTES, SegmentArena, page_bytes
 from membudget_runtime.cache_counters import CacheCounters
 from membudget_runtime.class_orders import ClassOrders
 from membudget_runtime.component import CollectionUse, Component, Ranking, Removed
-from membudget_runtime.entry import Entry
+from membudget_runtime.entry import SPILLED_BYTES, Entry
 from membudget_runtime.entry_file import KeptEntry
-from membudget_runtime.errors import NoRoom, SpillDamaged, SpillFailed, ValueTooLarge
+from membudget_runtime.errors import NoRoom, SpillDamaged, SpillFailed, SpillUnread, ValueTooLarge
 from membudget_runtime.ledger import Ledger
-from membudget_runtime.packing import packed, unpacked
+from membudget_runtime.packing import packed, unpacked, unpacked_from_disk
 from membudget_runtime.replacement import MOST_USES, AdaptiveFifo, Replacement
 from membudget_runtime.spill import BATCH_BYTES, SpillPlace, SpillStore
 from membudget_runtime.table import Table
@@ -132,12 +132,10 @@ class BoundedCache(Component, Generic[Key]):
             return self._take(key, collection, stored, packed=stored is not value, seconds=self._ttl)
 
     def clear(self) -> int:
-        """Drop every entry; returns how many."""
+        """Drop every entry there is now, some at a time; returns how many."""
         with self._ledger.lock:
             entries = [entry for table in self._tables.values() for entry in table.entries.values()]
-            for entry in entries:
-                self._remove(entry)
-            return len(entries)
+        return self._drop_still_kept(entries).entries
 
     def drop(self, collection: str) -> int:
         """Drop every entry of one collection, some at a time; returns how many."""
@@ -147,11 +145,11 @@ class BoundedCache(Component, Generic[Key]):
         return self._drop_still_kept(entries).entries
 
     def saved(self: BoundedCache[bytes], priority: Priority) -> Iterator[KeptEntry]:
-        """The entries of one class for `entry_file`, those that stay longest last, those on disk too."""
+        """The entries of one class for `entry_file`, the last to go first, those on disk too."""
         with self._ledger.lock:
             self._rank_as(self._ranking_now())
             entries = list(self._orders.of_class(priority))
-        for entry in entries:
+        for entry in reversed(entries):
             stored = self._stored(entry)
             if stored is not None:
                 left = entry.expires_at - self._clock()
@@ -199,8 +197,9 @@ class BoundedCache(Component, Generic[Key]):
             entry = order.pop() if order is not None else None
             if entry is None:
                 break
-            removed.count(entry.collection, self._cost(entry))
-            self._forget(entry)
+            heap = self._entry_heap_bytes(entry.key)
+            removed.count(entry.collection, heap + entry.beside_bytes())
+            self._forget(entry, heap)
         self.counters.evictions += removed.entries
         self._measure_tables()
         self._stay_within(owned)
@@ -289,17 +288,18 @@ class BoundedCache(Component, Generic[Key]):
 
     def _take(self, key: Key, collection: str, stored: bytes, *, packed: bool, seconds: float) -> bool:
         """Admit and add; the lock is held."""
-        table = self._tables.get(collection)
+        table, ledger = self._tables.get(collection), self._ledger
         growth = NEW_TABLE_BYTES if table is None else table.growth_bytes()
-        try:
-            needed = page_bytes(len(stored)) + self._entry_heap_bytes(key) + growth
-            self._ledger.admit(self, needed, self._ranking_now().priority(collection))
-        except (NoRoom, ValueTooLarge):
-            self.counters.refused += 1
-            return False
+        needed = page_bytes(len(stored)) + self._entry_heap_bytes(key) + growth
+        if not ledger.spend(self, needed):
+            try:
+                ledger.admit(self, needed, self._ranking_now().priority(collection))
+            except (NoRoom, ValueTooLarge):
+                self.counters.refused += 1
+                return False
         self._add(key, collection, stored, packed=packed, seconds=seconds)
         # Admission counts what is spare as free, but the entry's bytes on the heap came on top of it.
-        self._stay_within(self._ledger.limit(self))
+        self._stay_within(ledger.limit(self))
         return True
 
     def _stored(self, entry: Entry[Key]) -> bytes | None:
@@ -314,7 +314,7 @@ class BoundedCache(Component, Generic[Key]):
             return None
         try:
             return self._spill.read(place)
-        except SpillDamaged:
+        except (SpillDamaged, SpillUnread):
             return None
 
     def _ranking_now(self) -> Ranking:
@@ -376,20 +376,21 @@ class BoundedCache(Component, Generic[Key]):
 
     def _cost(self, entry: Entry[Key]) -> int:
         """Bytes of memory the entry's going gives back."""
-        return self._entry_heap_bytes(entry.key) + (0 if entry.segment is None else entry.length)
+        return self._entry_heap_bytes(entry.key) + entry.beside_bytes()
 
     def _entry_heap_bytes(self, key: Key) -> int:
-        return self._entry_bytes + max(0, sys.getsizeof(key) - KEY_BYTES)
+        beyond = sys.getsizeof(key) - KEY_BYTES
+        return self._entry_bytes + beyond if beyond > 0 else self._entry_bytes
 
     def _remove(self, entry: Entry[Key]) -> None:
         self._tables[entry.collection].order.remove(entry)
-        self._forget(entry)
+        self._forget(entry, self._entry_heap_bytes(entry.key))
 
-    def _forget(self, entry: Entry[Key]) -> None:
-        """The entry, which stands in no order any more, leaves for good."""
+    def _forget(self, entry: Entry[Key], heap_bytes: int) -> None:
+        """The entry, which stands in no order any more and costs that much on the heap, leaves for good."""
         table = self._tables[entry.collection]
         table.remove(entry)
-        table.byte_count -= self._cost(entry)
+        table.byte_count -= heap_bytes + entry.beside_bytes()
         if not table.entries:
             del self._tables[entry.collection]
             self._tables_bytes -= table.table_bytes
@@ -397,7 +398,7 @@ class BoundedCache(Component, Generic[Key]):
             self._arena.release(entry)
         else:
             self._unspill(entry, entry.spilled)
-        self._heap_bytes -= self._entry_heap_bytes(entry.key)
+        self._heap_bytes -= heap_bytes
         self._count -= 1
         if not self._count:
             self._orders.clear()
@@ -407,6 +408,7 @@ class BoundedCache(Component, Generic[Key]):
     def _unspill(self, entry: Entry[Key], place: SpillPlace) -> None:
         assert self._spill is not None
         entry.spilled = None
+        self._heap_bytes -= SPILLED_BYTES
         self._spilled -= place.length
         self._spill.release(place)
 
@@ -417,7 +419,7 @@ class BoundedCache(Component, Generic[Key]):
         for entry in self._orders.evictable(priority) or ():
             if gathered >= wanted_bytes:
                 break
-            if entry.segment is not None:
+            if entry.segment is not None and entry.length > SPILLED_BYTES:
                 batch.append((entry, self._arena.read(entry)))
                 gathered += entry.length
         return batch
@@ -437,7 +439,8 @@ class BoundedCache(Component, Generic[Key]):
                     continue
                 entry.spilled = place
                 self._arena.release(entry)
-                self._tables[entry.collection].byte_count -= place.length
+                self._tables[entry.collection].byte_count += SPILLED_BYTES - place.length
+                self._heap_bytes += SPILLED_BYTES
                 self._spilled += place.length
                 removed.count(entry.collection, place.length)
             self.counters.spills += removed.entries
@@ -450,6 +453,10 @@ class BoundedCache(Component, Generic[Key]):
         assert self._spill is not None
         try:
             stored = self._spill.read(place)
+            value = unpacked_from_disk(stored) if entry.packed else stored
+        except SpillUnread:
+            self.counters.misses += 1
+            return None
         except SpillDamaged:
             with self._ledger.lock:
                 if self._lies_at(entry, place):
@@ -463,7 +470,7 @@ class BoundedCache(Component, Generic[Key]):
             self.counters.loads += 1
             self.counters.hits += 1
             self._bring_back(entry, place, stored)
-        return unpacked(stored) if entry.packed else stored
+        return value
 
     def _bring_back(self, entry: Entry[Key], place: SpillPlace, stored: bytes) -> None:
         if not self._lies_at(entry, place):
@@ -478,7 +485,7 @@ class BoundedCache(Component, Generic[Key]):
         else:
             self._arena.store(entry, stored)
             self._unspill(entry, place)
-            self._tables[entry.collection].byte_count += len(stored)
+            self._tables[entry.collection].byte_count += len(stored) - SPILLED_BYTES
         finally:
             self._tables[entry.collection].order.add(entry)
 

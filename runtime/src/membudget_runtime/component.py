@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from membudget_contract.control_api import Budgets
 from membudget_contract.policy import EVICTABLE, Priority
@@ -118,6 +118,11 @@ class Component(abc.ABC):
         del target_bytes, priority, ranking
         return Removed()
 
+    def give_up(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
+        """Drop what only its owner can drop, as `evict` does. Called without the lock: it is somebody else's code."""
+        del target_bytes, priority, ranking
+        return Removed()
+
     def spill(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
         """Move entries of this class to disk until `target_bytes` are freed. Called without the lock: it does I/O."""
         del target_bytes, priority, ranking
@@ -139,3 +144,18 @@ class Account(Component):
     def owned_bytes(self) -> int:
         """None but what is tracked, which the ledger counts."""
         return 0
+
+
+@runtime_checkable
+class Clearable(Protocol):
+    """A component that can drop everything at once. Takes the ledger's lock by itself."""
+
+    name: str
+
+    def clear(self) -> int:
+        """Drop every entry; returns how many."""
+        ...
+
+    def owned_bytes(self) -> int:
+        """Anonymous and shared memory it holds."""
+        ...

@@ -1,7 +1,7 @@
 """The paths of the control socket, and which refusal has which status.
 
-Covers: each path of `membudget_contract.control_api` with the method of the service behind it. Does not cover HTTP
-(`control_server`) nor the work (`memory_runtime`).
+Covers: each path of `membudget_contract.control_api` and `.leak_detector_api` with the method of the service behind
+it. Does not cover HTTP (`control_server`) nor the work (`memory_runtime`).
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from membudget_contract import control_api as api
+from membudget_contract import leak_detector_api as leaks
 from membudget_contract.plan import Message
 from membudget_runtime.errors import (
+    DetectorOff,
     IdTaken,
     NoRoom,
+    OverBaseLimit,
     RuntimeMemoryError,
     TooManyHeld,
     UnknownComponent,
     ValueTooLarge,
 )
+from membudget_runtime.interpreter.leak_detector import LeakDetector
 
 StillAsked = Callable[[], bool]
 Answer = Callable[[bytes, StillAsked], Message]
@@ -29,9 +33,11 @@ Asked = TypeVar("Asked", bound=Message)
 
 STATUSES: Final[dict[type[RuntimeMemoryError], HTTPStatus]] = {
     NoRoom: HTTPStatus.SERVICE_UNAVAILABLE,
+    OverBaseLimit: HTTPStatus.SERVICE_UNAVAILABLE,
     TooManyHeld: HTTPStatus.SERVICE_UNAVAILABLE,
     ValueTooLarge: HTTPStatus.INSUFFICIENT_STORAGE,
     IdTaken: HTTPStatus.CONFLICT,
+    DetectorOff: HTTPStatus.CONFLICT,
     UnknownComponent: HTTPStatus.NOT_FOUND,
 }
 """503 may be tried again; the others ask for another request."""
@@ -91,6 +97,11 @@ class ControlService(Protocol):
         """GET /v1/tracked."""
         ...
 
+    @property
+    def leaks(self) -> LeakDetector:
+        """/v1/leak-detector and below."""
+        ...
+
 
 def routes(service: ControlService) -> dict[tuple[str, str], Answer]:
     """Method and path, and what answers."""
@@ -111,6 +122,12 @@ def routes(service: ControlService) -> dict[tuple[str, str], Answer]:
         ("POST", api.TRACKED_RELEASE_PATH): lambda body, _asked: service.release_tracked(
             _read(body, api.TrackRelease).id
         ),
+        ("GET", leaks.LEAK_DETECTOR_PATH): lambda _body, _asked: service.leaks.findings(),
+        ("PUT", leaks.LEAK_DETECTOR_PATH): lambda body, _asked: _watched(service, _read(body, leaks.LeakWatch)),
+        ("POST", leaks.LEAK_SNAPSHOTS_PATH): lambda body, _asked: service.leaks.snapshot(
+            _read(body, leaks.SnapshotRequest).label
+        ),
+        ("POST", leaks.LEAK_CYCLES_PATH): lambda _body, _asked: service.leaks.cycles(),
     }
 
 
@@ -121,6 +138,14 @@ def refusal(error: RuntimeMemoryError) -> tuple[int, str]:
 
 def _read(body: bytes, kind: type[Asked]) -> Asked:
     return msgspec.json.decode(body, type=kind)
+
+
+def _watched(service: ControlService, wanted: leaks.LeakWatch) -> leaks.LeakFindings:
+    if wanted.on:
+        service.leaks.start()
+    else:
+        service.leaks.stop()
+    return service.leaks.findings()
 
 
 def _reloaded(service: ControlService, _request: api.ReloadRequest) -> api.Reloaded:

@@ -229,6 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._problem(400, "Invalid", str(error))
         except RuntimeMemoryError as error:
             self._problem(*refusal(error), str(error))
+        except MemoryError:
+            self._problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "OutOfMemory", "the process got no memory for this; try again"
+            )
         except Exception as error:  # noqa: BLE001  the socket must answer whatever an action met
             self._problem(500, type(error).__name__, str(error))
         else:

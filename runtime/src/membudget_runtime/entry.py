@@ -8,12 +8,16 @@ list costs no table of its own, and taking a record out of its middle no search.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from membudget_runtime.arena import Extent
 from membudget_runtime.spill import SpillPlace
 
 Key = TypeVar("Key", bound=Hashable)
+
+
+SPILLED_BYTES: Final = 160
+"""Heap bytes more of an entry whose value is on disk: where it lies there. Shorter values stay in memory."""
 
 
 class Entry(Extent, Generic[Key]):
@@ -35,6 +39,10 @@ class Entry(Extent, Generic[Key]):
         self.queue: EntryList[Key] | None = None
         self.before: Entry[Key] | None = None
         self.after: Entry[Key] | None = None
+
+    def beside_bytes(self) -> int:
+        """What it costs beside its record: its value, or where that lies on disk."""
+        return SPILLED_BYTES if self.segment is None else self.length
 
 
 class EntryList(Generic[Key]):

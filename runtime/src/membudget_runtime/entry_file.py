@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from membudget_runtime.errors import EntriesDamaged
+from membudget_runtime.packing import INFLATED_AT_MOST
 from membudget_runtime.written_aside import aside_of, written_aside
 
 MAGIC: Final = b"MBENTRY1"
 SYNC_BYTES: Final = 4 * 1024 * 1024
 """Written between two syncs: what a disk may still have to do when the time to write is over."""
-INFLATED_AT_MOST: Final = 64 * 1024 * 1024
-"""Bytes of a packed value: one kilobyte on disk may stand for a megabyte in memory, made on purpose for gigabytes."""
 NEVER_TOO_LARGE_BYTES: Final = INFLATED_AT_MOST // 1032
 """Packed; deflate makes at most 1,032 bytes of one."""
 

@@ -1,8 +1,9 @@
 """The ledger: every byte held on purpose, admitted before it is allocated.
 
-Covers: ceilings by component, the room over all of them, reservations, eviction by priority to make room, and the
-figures for a report. Does not act on a target from outside (`reclaim`), nor measure other processes. Its lock
-guards all bookkeeping of all components, so that there is one lock and no order of locks to get wrong.
+Covers: ceilings by component, the room over all of them, the limit of what is neither index nor cache, reservations,
+eviction by priority to make room, and the figures for a report. Does not act on a target from outside (`reclaim`), nor
+measure other processes. Its lock guards all bookkeeping of all components, so that there is one lock and no order of
+locks to get wrong.
 
 Room: managed bytes may reach `target - (signal - managed)`, where `target` is the soft entry less a margin. As
 unmanaged bytes move, the signal is read again after every MiB admitted and every 100 ms: 10 us each. Which of the
@@ -20,7 +21,7 @@ from membudget_contract.policy import EVICTABLE, Priority, Signal
 from membudget_runtime.arena import SEGMENT_BYTES
 from membudget_runtime.bounds import Bounds
 from membudget_runtime.component import Account, Component, Removed
-from membudget_runtime.errors import NoRoom, UnknownComponent, ValueTooLarge
+from membudget_runtime.errors import NoRoom, OverBaseLimit, UnknownComponent, ValueTooLarge
 from membudget_runtime.own_memory import Allocator, OwnMemory
 from membudget_runtime.yielding_lock import YieldingLock
 
@@ -33,6 +34,8 @@ ROOM_OFFSET_SECONDS: Final = 15.0
 TRIM_AGAIN_SECONDS: Final = 1.0
 BATCH_BYTES: Final = SEGMENT_BYTES
 """Evicted at once when anything must go: so that whole segments come free without moving."""
+CREDIT_BYTES: Final = 64 * 1024
+"""Of the room that is left, admitted at once: some dozen small values are then put without a look at all components."""
 STEP_BYTES: Final = 1024 * 1024
 """Evicted under one hold of the lock: some milliseconds, below the 20 ms that a query may wait."""
 
@@ -81,6 +84,8 @@ class Ledger:
         self._trimmed_at = -TRIM_AGAIN_SECONDS
         self._own_room: int | None = None
         self._told: _Told | None = None
+        self._credit: tuple[str, int] = ("", 0)
+        """Bytes that one component may still take as they are free for it: whoever asks next ends that."""
         self._held_over: dict[str, int] = {}
         """Observe mode: what each component may hold although its ceiling is lower."""
 
@@ -105,6 +110,7 @@ class Ledger:
         """
         with self.lock:
             self.bounds = bounds
+            self._credit = ("", 0)
             self._told = None  # for another target
             self._admitted_since_reading = READ_AGAIN_BYTES
             kept = () if bounds.live else self._components.values()
@@ -116,6 +122,7 @@ class Ledger:
             now = self._clock()
             self._read_own_room(now)
             self._told = _Told(now, room_bytes, self._own_room)
+            self._credit = ("", 0)
 
     def ceiling(self, component: str) -> int | None:
         """The component's ceiling in bytes; None where no plan names one."""
@@ -186,14 +193,21 @@ class Ledger:
         finally:
             self.return_reserved(component, byte_count)
 
-    def set_aside(self, component: str, byte_count: int, priority: Priority = Priority.MEDIUM) -> None:
+    def set_aside(
+        self, component: str, byte_count: int, priority: Priority = Priority.MEDIUM, *, momentary: bool = False
+    ) -> None:
         """Hold room until `return_reserved`.
+
+        What is `momentary`, as of one request, asks for room alone: a process over its base limit must go on answering.
 
         Raises:
             NoRoom, ValueTooLarge: as for `reserve`.
+            OverBaseLimit: the process without its index and caches would pass its limit.
             UnknownComponent: neither a plan nor the service has it.
         """
         with self.lock:
+            if not momentary:
+                self.check_base(component, byte_count)
             self.admit(self._named(component), byte_count, priority)
             self._reserved[component] = self._reserved.get(component, 0) + byte_count
 
@@ -201,6 +215,46 @@ class Ledger:
         """Give up room that was set aside: what was allocated in it is the component's own by now, or gone."""
         with self.lock:
             self._reserved[component] -= byte_count
+
+    def base_bytes(self) -> int | None:
+        """The process without its index and caches; None when the kernel did not say.
+
+        Unreclaimable bytes less what registered components own, and what is granted to nobody's component, as an
+        embedding buffer, whether it is filled yet or not. Mapped files are never part of it, whatever the signal.
+        """
+        with self.lock:
+            signal = self._memory.signal_bytes(Signal.UNRECLAIMABLE)
+            if signal is None:
+                return None
+            owned = granted = 0
+            for component in self._components.values():
+                if isinstance(component, Account):
+                    granted += self.reserved_bytes(component)
+                else:
+                    owned += self.owned_bytes(component)
+            return max(0, signal - owned) + granted
+
+    def check_base(self, component: str, incoming_bytes: int) -> None:
+        """Refuse bytes in a name that no index and no cache has, when the process without those is over its limit.
+
+        Raises:
+            OverBaseLimit: it is, with these bytes; they may fit when others were freed.
+            ValueTooLarge: they alone are more than the limit.
+            UnknownComponent: neither a plan nor the service has it.
+        """
+        limit = self.bounds.base_limit_bytes
+        with self.lock:
+            if limit is None or not isinstance(self._named(component), Account):
+                return
+            if incoming_bytes > limit:
+                self.refused += 1
+                raise ValueTooLarge(f"{component}: {incoming_bytes} bytes never fit under the base limit of {limit}")
+            if self._over_base(incoming_bytes, limit):
+                # What others freed may lie in the heap rather than with the kernel.
+                self._trim_at_most_every_second()
+                if self._over_base(incoming_bytes, limit):
+                    self.refused += 1
+                    raise OverBaseLimit(component, incoming_bytes, limit)
 
     def count_tracked(self, component: str, byte_count: int) -> None:
         """So many bytes more, or less, exist in the component's name without its own doing.
@@ -210,6 +264,7 @@ class Ledger:
         """
         with self.lock:
             self._named(component)
+            self._credit = ("", 0)
             self._tracked[component] = self._tracked.get(component, 0) + byte_count
 
     def admit(self, component: Component, byte_count: int, priority: Priority) -> None:
@@ -218,13 +273,26 @@ class Ledger:
         Raises:
             NoRoom, ValueTooLarge: as for `reserve`; nothing was allocated.
         """
+        if self.spend(component, byte_count):
+            return
+        self._credit = ("", 0)
         try:
             self._admit_to_component(component, byte_count, priority)
             self._admit_to_room(component, byte_count, priority)
         except (NoRoom, ValueTooLarge):
             self.refused += 1
             raise
-        self._admitted_since_reading += byte_count
+        credit = self._credit_for(component, byte_count)
+        self._credit = (component.name, credit)
+        self._admitted_since_reading += byte_count + credit
+
+    def spend(self, component: Component, byte_count: int) -> bool:
+        """Admit from what the last admission left free; False when `admit` must look. The caller holds the lock."""
+        name, credit = self._credit
+        if byte_count > credit or name != component.name:
+            return False
+        self._credit = (name, credit - byte_count)
+        return True
 
     def evict(self, target_bytes: int, up_to: Priority) -> Removed:
         """Evict about `target_bytes`: class by class from Low, in a class the component with most bytes first."""
@@ -288,9 +356,24 @@ class Ledger:
             if self._over_bytes_with(byte_count) > 0:
                 raise NoRoom(component.name, byte_count, "the budget is taken by what may not be evicted for it")
 
+    def _credit_for(self, component: Component, admitted_bytes: int) -> int:
+        """What would be admitted next without an eviction, up to CREDIT_BYTES."""
+        if component.name in self._held_over:
+            return 0
+        free, ceiling, room = CREDIT_BYTES, self.ceiling(component.name), self.room_bytes()
+        if ceiling is not None:
+            free = min(free, ceiling - self.held_bytes(component) - admitted_bytes)
+        if room is not None:
+            free = min(free, room - self.managed_bytes() - admitted_bytes)
+        return max(0, free)
+
     def _over_bytes_with(self, incoming_bytes: int) -> int:
         room = self.room_bytes()
         return 0 if room is None else self.managed_bytes() + incoming_bytes - room
+
+    def _over_base(self, incoming_bytes: int, limit: int) -> bool:
+        base = self.base_bytes()
+        return base is not None and base + incoming_bytes > limit
 
     def _trim_at_most_every_second(self) -> None:
         if self._clock() - self._trimmed_at >= TRIM_AGAIN_SECONDS:

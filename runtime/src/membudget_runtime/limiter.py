@@ -1,8 +1,8 @@
 """The allocation limiter: leave for heavy work, asked for by id before the memory is allocated.
 
 Covers: a ceiling over all grants, room in the ledger for each, grants whose owner forgot them. Does not cover memory
-that exists already (`tracking`) nor caches, which admit their own bytes (`cache`). Neighbour: `ledger`, whose lock
-guards this bookkeeping too.
+that exists already (`tracking`) nor caches, which admit their own bytes (`cache`), nor that the kernel gets back what
+an operation freed (`soon_after`). Neighbour: `ledger`, whose lock guards this bookkeeping too.
 
 A grant holds its bytes free as a reservation of its component until it is released. While its owner fills them they
 are in the signal as well, so that much room counts twice: too little is given away meanwhile, never too much.
@@ -50,8 +50,16 @@ class _Grant:
 class AllocationLimiter:
     """Grants in force. Thread-safe."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float], ceiling_bytes: int = CEILING_BYTES) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Callable[[], float],
+        ceiling_bytes: int = CEILING_BYTES,
+        on_released: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_released` is told after bytes were released, by their owner or as stale; with the ledger's lock held."""
         self.ceiling_bytes = ceiling_bytes
+        self._on_released = on_released
         self.held_bytes = 0
         self._ledger = ledger
         self._clock = clock
@@ -61,7 +69,7 @@ class AllocationLimiter:
         """Hold the bytes for this id; asking again for the same is answered with the grant there is.
 
         Raises:
-            NoRoom: they do not fit now; try again later.
+            NoRoom: they do not fit now, under the base limit neither (OverBaseLimit); try again later.
             TooManyHeld: so many grants are in force; try again later.
             ValueTooLarge: they never fit under the ceiling of the limiter or of the component.
             IdTaken: the id holds other bytes or another component.
@@ -84,6 +92,7 @@ class AllocationLimiter:
                 return Released(id=grant_id, released_bytes=0)
             self.held_bytes -= grant.byte_count
             self._ledger.return_reserved(grant.component, grant.byte_count)
+            self._on_released()
             return Released(id=grant_id, released_bytes=grant.byte_count)
 
     def release_stale(self) -> int:

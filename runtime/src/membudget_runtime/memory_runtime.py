@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator, Hashable, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -35,27 +35,37 @@ from membudget_contract.control_api import (
     TrackedList,
 )
 from membudget_contract.kept_file import KeptFileInvalid, read_kept, write_kept
+from membudget_contract.policy import Priority, Signal
+from membudget_runtime.adopted import Adopted, Ask
 from membudget_runtime.bounds import bounds_of, start_budgets
 from membudget_runtime.cache import BoundedCache
-from membudget_runtime.component import Component
+from membudget_runtime.component import Clearable, Component
 from membudget_runtime.control_server import ControlServer
-from membudget_runtime.errors import NoLongerAsked
+from membudget_runtime.errors import NoLongerAsked, UnknownComponent
+from membudget_runtime.interpreter.gc_tuner import GcTuner, mode_asked
+from membudget_runtime.interpreter.leak_detector import LeakDetector
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.limiter import CLEANUP_SECONDS, AllocationLimiter
+from membudget_runtime.overview import Breakdown, Limits, Snapshot, Status, breakdown, limits, status
 from membudget_runtime.own_memory import Allocator, OwnMemory
 from membudget_runtime.periodic import Periodic
 from membudget_runtime.persistence import Persistence, Persistent
+from membudget_runtime.process_guards import ProcessGuards
 from membudget_runtime.reclaim import Reclaimer
 from membudget_runtime.reloads import Observer, Reloads
 from membudget_runtime.replacement import AdaptiveFifo, Replacement
 from membudget_runtime.report import report
 from membudget_runtime.request_times import RequestTimes
+from membudget_runtime.soon_after import SoonAfter
 from membudget_runtime.spill import SpillStore
+from membudget_runtime.spilled_values import SpilledValues
 from membudget_runtime.tracking import TrackedAllocations
 
 Key = TypeVar("Key", bound=Hashable)
 
 KEPT_BUDGETS: Final = "budgets.kept"
+TRIM_AFTER_SECONDS: Final = 2.0
+"""From the release of a grant to the return of the heap's free pages: within twice that, 5 s are promised (R-E09)."""
 
 log = logging.getLogger(__name__)
 
@@ -76,19 +86,29 @@ class MemoryRuntime:
         self._server: ControlServer | None = None
         state_folder.mkdir(parents=True, exist_ok=True)
         start = start_budgets(environment)
+        self._gc_mode = mode_asked(environment)
+        self._guards = ProcessGuards(environment)
         self._memory, allocator = OwnMemory(), Allocator()
         allocator.use_one_arena()
         self.ledger = Ledger(bounds_of(start, start), memory=self._memory, allocator=allocator, clock=clock)
-        self.limiter = AllocationLimiter(self.ledger, clock)
+        self._trim_after_release = SoonAfter("trim-after-release", TRIM_AFTER_SECONDS, self.ledger.trim)
+        self.limiter = AllocationLimiter(self.ledger, clock, on_released=self._trim_after_release.ask)
         self.tracking = TrackedAllocations(self.ledger)
+        self.gc = GcTuner(clock)
+        self.leaks = LeakDetector(
+            read_bytes=lambda: self._memory.signal_bytes(Signal.UNRECLAIMABLE),
+            trim=self.ledger.trim,
+            uninterrupted=self.gc.uninterrupted,
+            clock=clock,
+        )
         self._reclaimer = Reclaimer(self.ledger, start)
         self._reloads = Reloads()
         self._requests = RequestTimes(clock)
         self._persistence = Persistence(state_folder / "persisted", time.time)
-        budgets = self._former() or start
+        self._budgets = budgets = self._former() or start
         self._configured = budgets if budgets.live else start
         """The newest budgets that may configure a component."""
-        self._reclaimer.apply(budgets)
+        self._hold(budgets)
         self.spill = SpillStore(state_folder / "spill", start.spill_max_bytes)
         self._cleanup = Periodic("stale-grants", CLEANUP_SECONDS, self.limiter.release_stale)
 
@@ -115,10 +135,57 @@ class MemoryRuntime:
         cache.apply(self._configured)
         return cache
 
+    def clear(self, name: str) -> int:
+        """Drop every entry of the cache that is the component `name`; returns how many.
+
+        Raises:
+            UnknownComponent: there is no cache of that name.
+        """
+        caches = {part.name: part for part in self.ledger.components if isinstance(part, Clearable)}
+        if name not in caches:
+            raise UnknownComponent(f"no cache {name!r}; there are {', '.join(sorted(caches)) or 'none'}")
+        before = caches[name].owned_bytes()
+        dropped = caches[name].clear()
+        self._reclaimer.hand_back(before - caches[name].owned_bytes())
+        return dropped
+
     def register(self, component: Component) -> str | None:
         """Take in a component of the service's own, and tell it what holds; why it cannot take it over, else None."""
         self.ledger.register(component)
         return component.apply(self._configured)
+
+    def adopt(
+        self,
+        name: str,
+        owned_bytes: Callable[[], int],
+        *,
+        collection: str | None = None,
+        cleanup: Callable[[], object] | None = None,
+        spill: Ask | None = None,
+        evict: Ask | None = None,
+        limit: Ask | None = None,
+    ) -> str | None:
+        """Manage what the service holds in dicts of its own, as the component `name`.
+
+        `owned_bytes` tells how much that is now; it is asked often and under the ledger's lock, so it must not wait.
+        The others are asked from outside any put, without a lock: `cleanup` to drop what costs nobody anything, `spill`
+        and `evict` to give back about so many bytes, `limit` to hold no more than so many from now on. What they return
+        is ignored, what they freed is asked of `owned_bytes`. By `collection` it has a class, by its own name else.
+        Returns why it did not take over the limit there is, else None.
+        """
+        asked = {"cleanup": cleanup, "spill": spill, "evict": evict, "limit": limit}
+        given: dict[str, Any] = {means: function for means, function in asked.items() if function is not None}
+        return self.register(Adopted(name, owned_bytes, collection=collection, **given))
+
+    def spilled_values(self) -> SpilledValues[Any]:
+        """Values by key that the service itself moves to this runtime's spill folder and loads back."""
+        return SpilledValues(self.spill)
+
+    def reserve(
+        self, component: str, byte_count: int, priority: Priority = Priority.MEDIUM
+    ) -> AbstractContextManager[None]:
+        """Room for bytes about to be allocated, until the block ends; raises as `Ledger.reserve`."""
+        return self.ledger.reserve(component, byte_count, priority)
 
     def on_reload(self, name: str, observer: Observer) -> None:
         """Tell this observer of every reload; one that raises keeps what it has, and the others are told as well."""
@@ -131,6 +198,7 @@ class MemoryRuntime:
     def observe_request(self, seconds: float) -> None:
         """A request of the service took so long. Costs about a microsecond; from any thread."""
         self._requests.observe(seconds)
+        self.gc.note_activity()
 
     def serve(self, socket_path: Path) -> None:
         """Open the control socket.
@@ -141,23 +209,66 @@ class MemoryRuntime:
         """
         self._server = ControlServer(socket_path, self)
 
+    def started(self) -> None:
+        """The service has built what stays: from now on collect garbage as MEMBUDGET_GC_MODE asks, or for Latency."""
+        self.gc.use(self._gc_mode)
+
     def close(self) -> None:
         """Close the control socket and the kernel's files: from here on the ceilings hold, the room is unknown."""
         if self._server is not None:
             self._server.close()
             self._server = None
         self._cleanup.close()
+        self._trim_after_release.close()
+        self.leaks.stop()
+        self.gc.restore()
         self._memory.close()
+        self._guards.restore()
 
     def report(self) -> Report:
         """All figures at this moment."""
         return report(
             self.ledger,
+            self.gc.report(),
             allocations_bytes=self.limiter.held_bytes,
             requests=self._requests.report(),
             restored=self._persistence.restored,
             set_aside=self._persistence.set_aside,
         )
+
+    def snapshot(self) -> Snapshot:
+        """Status, breakdown and limits of one moment. Costs a reading of the kernel, and a walk over the components."""
+        with self.ledger.lock:
+            signal_bytes, told = self._memory.signal_bytes(self.ledger.bounds.signal), self.report()
+            return Snapshot(
+                unix_seconds=time.time(),
+                pid=told.pid,
+                status=status(self.ledger, self._budgets, signal_bytes),
+                breakdown=breakdown(told, signal_bytes),
+                limits=limits(self.ledger, self._budgets),
+                report=told,
+            )
+
+    def status(self) -> Status:
+        """How full the budget is."""
+        return self.snapshot().status
+
+    def breakdown(self) -> Breakdown:
+        """Whose the bytes are."""
+        return self.snapshot().breakdown
+
+    def limits(self) -> Limits:
+        """What holds."""
+        return self.snapshot().limits
+
+    def enforce(self) -> Freed:
+        """Come down to the bounds that hold, where memory that nobody manages grew or a holder went over its ceiling.
+
+        Admission keeps the bounds by itself; this is for the rest, where no sidecar looks after it. Nothing is done in
+        Observe mode.
+        """
+        with self._serial:
+            return self._reclaimer.enforce()
 
     def apply(self, budgets: Budgets, still_asked: Callable[[], bool] = lambda: True) -> Freed:
         """Hold new budgets, come down to them, and keep them for the next life.
@@ -166,9 +277,10 @@ class MemoryRuntime:
             NoLongerAsked: `still_asked` said so when the turn came.
         """
         with self._turn(still_asked):
+            self._budgets = budgets
             if budgets.live:
                 self._configured = budgets
-            freed = self._reclaimer.apply(budgets)
+            freed = self._hold(budgets)
             try:
                 write_kept(self._kept, budgets)
             except OSError as error:
@@ -229,6 +341,11 @@ class MemoryRuntime:
     def tracked(self) -> TrackedList:
         """What is tracked."""
         return self.tracking.listing()
+
+    def _hold(self, budgets: Budgets) -> Freed:
+        if budgets.live:
+            self.gc.plan(budgets.gc_thresholds)
+        return self._reclaimer.apply(budgets)
 
     @contextmanager
     def _turn(self, still_asked: Callable[[], bool]) -> Generator[None]:

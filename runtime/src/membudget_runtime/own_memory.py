@@ -1,7 +1,7 @@
 """This process's own memory, read from the kernel, and given back to it.
 
-Covers: the three signals from `/proc/self` and `malloc_trim`. Does not cover other processes or cgroups: those
-are the sidecar's (`membudget_sidecar.kernel.process`, `.cgroup`). A reading that fails is None, never 0.
+Covers: the three signals from `/proc/self`, and free pages of the C library's heap. Does not cover other processes or
+cgroups: those are the sidecar's (`membudget_sidecar.kernel.process`, `.cgroup`). A reading that fails is None, never 0.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,8 @@ PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 _M_ARENA_MAX: Final = -8
 """`mallopt` parameter of glibc's malloc.h."""
+_PURGE_ALL_ARENAS: Final = b"arena.4096.purge"
+"""`mallctl` name; 4096 is MALLCTL_ARENAS_ALL of jemalloc.h."""
 
 _STATUS_FIELDS: Final = re.compile(rb"^(RssAnon|RssShmem|VmPTE):\s+(\d+) kB$", re.MULTILINE)
 
@@ -58,15 +61,16 @@ class OwnMemory:
 class Allocator:
     """The C allocator of this process: one arena, and free memory back to the kernel on demand.
 
-    Under jemalloc `malloc_trim` must not be called (it is glibc's and corrupts nothing but does nothing useful);
-    there and on other libcs both calls do nothing and say so.
+    Knows glibc, and jemalloc and tcmalloc where they were loaded before it, by their own calls. glibc's `malloc_trim`
+    is never called under another allocator, whose heap it does not know. With a fourth one both calls do nothing and
+    say so.
     """
 
-    def __init__(self) -> None:
-        libc = ctypes.CDLL(None)
-        foreign = hasattr(libc, "mallctl") or hasattr(libc, "mi_malloc")
-        self._trim = getattr(libc, "malloc_trim", None) if not foreign else None
-        self._mallopt = getattr(libc, "mallopt", None) if not foreign else None
+    def __init__(self, library: ctypes.CDLL | None = None) -> None:
+        """`library` has the symbols of the process; it is looked up when not given."""
+        symbols = library or ctypes.CDLL(None)
+        self.name, self._give_back = _known_allocator(symbols)
+        self._mallopt = getattr(symbols, "mallopt", None) if self.name == "glibc" else None
 
     def use_one_arena(self) -> bool:
         """Let all threads allocate from one heap, so that freed memory can be given back whole.
@@ -77,5 +81,18 @@ class Allocator:
         return bool(self._mallopt and self._mallopt(_M_ARENA_MAX, 1))
 
     def trim(self) -> bool:
-        """Give free heap pages back to the kernel; True when the allocator gave some."""
-        return bool(self._trim and self._trim(0))
+        """Give free heap pages back to the kernel; False when it gave none, or this allocator cannot be asked."""
+        return self._give_back()
+
+
+def _known_allocator(symbols: ctypes.CDLL) -> tuple[str, Callable[[], bool]]:
+    """Name, and the call that gives free pages back."""
+    if hasattr(symbols, "mallctl"):
+        return "jemalloc", lambda: symbols.mallctl(_PURGE_ALL_ARENAS, None, None, None, ctypes.c_size_t(0)) == 0
+    if hasattr(symbols, "MallocExtension_ReleaseFreeMemory"):
+        release = symbols.MallocExtension_ReleaseFreeMemory
+        release.restype = None
+        return "tcmalloc", lambda: release() is None
+    if hasattr(symbols, "malloc_trim") and not hasattr(symbols, "mi_malloc"):
+        return "glibc", lambda: bool(symbols.malloc_trim(0))
+    return "unknown", lambda: False

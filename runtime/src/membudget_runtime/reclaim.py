@@ -21,6 +21,10 @@ from membudget_runtime.ledger import STEP_BYTES, Ledger
 SPILL_STEP_BYTES: Final = 4 * STEP_BYTES
 """Written between two looks at the time."""
 
+COLLECT_FROM_BYTES: Final = 4 * STEP_BYTES
+"""Freed at once: from there on a full collection pays. It finds nothing, but empties the interpreter's lists of free
+objects, of which a hundred floats may keep as many arenas of 1 MiB: a twentieth of 40 MiB freed, as measured."""
+
 PASSES: Final = 3
 """Looks at the signal while coming down to new bounds: what a pass gives back shows only after it."""
 
@@ -44,19 +48,18 @@ class Reclaimer:
         if not budgets.live:
             return self._freed(before, removed, Priority.HIGH, candidates=0)
         candidates = self._candidates(Priority.HIGH)
-        gc.set_threshold(*budgets.gc_thresholds)
         for component in self._ledger.components:
             problem = component.apply(budgets)
             removed.problem = removed.problem or problem
-        for component in self._ledger.components:
-            removed.add(self._come_under_ceiling(component))
-        for _ in range(PASSES):
-            self._ledger.trim()
-            over = self._ledger.over_bytes()
-            if over <= 0:
-                break
-            removed.add(self._evict(over, Priority.HIGH))
-            self._page_out(self._ledger.over_bytes())
+        removed.add(self._come_down())
+        return self._freed(before, removed, Priority.HIGH, candidates)
+
+    def enforce(self) -> Freed:
+        """Come down to the bounds that hold, where something grew over them unasked. Nothing in Observe mode."""
+        before, removed, candidates = self._owned(), Removed(), 0
+        if self._ledger.bounds.live:
+            candidates = self._candidates(Priority.HIGH)
+            removed = self._come_down()
         return self._freed(before, removed, Priority.HIGH, candidates)
 
     def free(self, request: FreeRequest) -> Freed:
@@ -81,8 +84,28 @@ class Reclaimer:
                 removed = Removed()
             case Means.TRIM:
                 removed = Removed()
-        self._ledger.trim()
+        self.hand_back(removed.freed_bytes)
         return self._freed(before, removed, up_to, candidates)
+
+    def hand_back(self, freed_bytes: int) -> None:
+        """Let the kernel have what was freed: where it is much, from the interpreter's own allocator too."""
+        if freed_bytes >= COLLECT_FROM_BYTES:
+            gc.collect()
+        self._ledger.trim()
+
+    def _come_down(self) -> Removed:
+        removed = Removed()
+        for component in self._ledger.components:
+            removed.add(self._come_under_ceiling(component))
+        for _ in range(PASSES):
+            self._ledger.trim()
+            over = self._ledger.over_bytes()
+            if over <= 0:
+                break
+            removed.add(self._evict(over, Priority.HIGH))
+            self._page_out(self._ledger.over_bytes())
+        self.hand_back(removed.freed_bytes)
+        return removed
 
     def _owned(self) -> int:
         with self._ledger.lock:
@@ -130,11 +153,16 @@ class Reclaimer:
 
     def _evict(self, target_bytes: int, up_to: Priority) -> Removed:
         removed = Removed()
-        while removed.freed_bytes < target_bytes:
-            step = self._ledger.evict(min(STEP_BYTES, target_bytes - removed.freed_bytes), up_to)
-            removed.add(step)
-            if not step.progressed():
-                break
+        for priority in EVICTABLE[: up_to.rank + 1]:
+            while (missing := target_bytes - removed.freed_bytes) > 0:
+                step = self._ledger.evict(min(STEP_BYTES, missing), priority)
+                removed.add(step)
+                if not step.progressed():
+                    break
+            for component in sorted(self._ledger.components, key=lambda part: part.owned_bytes(), reverse=True):
+                removed.add(
+                    component.give_up(target_bytes - removed.freed_bytes, priority, self._ledger.bounds.ranking)
+                )
         return removed
 
     def _come_under_ceiling(self, component: Component) -> Removed:
@@ -147,6 +175,10 @@ class Reclaimer:
             removed.add(step)
             if not step.progressed():
                 break
+        for priority in EVICTABLE:
+            given = component.give_up(over, priority, self._ledger.bounds.ranking)
+            removed.add(given)
+            over -= given.freed_bytes
         if over > 0 and self._ledger.bounds.counts_mapped():
             component.page_out(over)
         return removed

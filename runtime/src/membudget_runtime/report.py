@@ -1,11 +1,11 @@
 """What the runtime says of itself: bytes by component and collection, room, garbage collection.
 
-Covers: building the `Report` message. Does not cover the process' figures from the kernel: the sidecar reads them.
+Covers: building the `Report` message. Does not cover the process' figures from the kernel: the sidecar reads them;
+garbage collection tells its own (`interpreter.gc_tuner`).
 """
 
 from __future__ import annotations
 
-import gc
 import os
 
 from membudget_contract.control_api import CollectionReport, ComponentReport, GcReport, Report, RequestReport
@@ -16,6 +16,7 @@ from membudget_runtime.ledger import Ledger
 
 def report(
     ledger: Ledger,
+    collector: GcReport,
     *,
     allocations_bytes: int = 0,
     requests: RequestReport | None = None,
@@ -33,6 +34,8 @@ def report(
             evictions=sum(component.evictions() for component in ledger.components),
             allocations_bytes=allocations_bytes,
             tracked_bytes=ledger.tracked_bytes(),
+            base_bytes=ledger.base_bytes(),
+            base_limit_bytes=ledger.bounds.base_limit_bytes,
             requests=requests,
             restored=restored,
             set_aside=set_aside,
@@ -48,7 +51,7 @@ def report(
                 for component in ledger.components
                 for use in component.collections()
             ),
-            gc=_gc(),
+            gc=collector,
         )
 
 
@@ -71,12 +74,4 @@ def _component(ledger: Ledger, component: Component) -> ComponentReport:
         reserved_bytes=ledger.reserved_bytes(component),
         tracked_bytes=ledger.tracked_bytes(component.name),
         evictions=component.evictions(),
-    )
-
-
-def _gc() -> GcReport:
-    generations = gc.get_stats()
-    return GcReport(
-        collections=sum(generation["collections"] for generation in generations),
-        collected=sum(generation["collected"] for generation in generations),
     )

@@ -1,7 +1,8 @@
 """Memory that somebody allocated and wants counted: tracked by id, component, size and type.
 
 Covers: bookkeeping by id, counted in its component from then on. Does not cover leave to allocate (`limiter`): what
-is tracked exists already, so its bytes are never refused; they leave less for the others of its component.
+is tracked exists already, so room is no question; it leaves less for the others of its component. Only the base limit
+refuses it: then the bytes are in the process all the same, and whoever told of them is asked to free them.
 """
 
 from __future__ import annotations
@@ -29,12 +30,16 @@ class TrackedAllocations:
 
         Raises:
             TooManyHeld: so many ids are tracked.
+            OverBaseLimit: they came on top, and the process without its index and caches is over its limit.
             UnknownComponent: neither a plan nor the service has such a component.
         """
         tracked = Tracked(id=told.id, component=told.component, tracked_bytes=told.tracked_bytes, type=told.type)
         with self._ledger.lock:
             if told.id not in self._tracked and len(self._tracked) >= TRACKED_AT_MOST:
                 raise TooManyHeld(f"{TRACKED_AT_MOST} allocations are tracked; release some first")
+            former = self._tracked.get(told.id)
+            if former is None or told.tracked_bytes > former.tracked_bytes:
+                self._ledger.check_base(told.component, 0)
             self._ledger.count_tracked(told.component, told.tracked_bytes)
             self.release(told.id)
             self._tracked[told.id] = tracked
