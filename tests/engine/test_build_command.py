@@ -66,7 +66,10 @@ def test_the_command_ends_with_code_1_and_one_line(tmp_path: Path) -> None:
     ended = _build(tmp_path / "data", "nothing")
 
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == ("membudget-engine: 'nothing' is no source: write stdlib, or NAME=PATH with PATH a folder\n")
+    assert ended.stderr == (
+        "membudget-engine: 'nothing' is no source: write stdlib, or NAME=PATH with PATH a folder or a file: "
+        ".json, .ndjson, .jsonl, .npy, .fvecs\n"
+    )
 
 
 def test_two_sources_of_one_name_are_refused(tmp_path: Path, source: Path) -> None:

@@ -26,7 +26,7 @@ def pool(tmp_path: Path) -> Iterator[ReadOnlyPool]:
 
 
 def test_a_connection_comes_back_also_after_an_error(pool: ReadOnlyPool) -> None:
-    """R-E15: bounded pool; a failed read must not use up a place."""
+    """R-E15, known bug 13: bounded pool; a failed read must not use up a place."""
     for _ in range(MAX_CONNECTIONS + 1):
         with pytest.raises(sqlite3.OperationalError), pool.connection() as connection:
             connection.execute("SELECT * FROM nowhere")

@@ -124,6 +124,6 @@ def _scrape(indexes: dict[str, MappedIndex], generation: Generation, runtime: Me
     with closing(ChunkStore(generation.directory / CHUNKS_FILE)) as store:
         collections = {name: Collection(name, generation, index, store) for name, index in indexes.items()}
         registry = CollectorRegistry()
-        registry.register(EngineCollector(Search(Catalog(collections), embedder, cache), cache, runtime))
+        registry.register(EngineCollector(Search(Catalog(collections), embedder, cache), [cache.answers], runtime))
         gauge = metric_names.ENGINE_INDEX_MAPPED.name
         return {name: registry.get_sample_value(gauge, {"collection": name}) for name in indexes}

@@ -37,7 +37,7 @@ def searched(small_data: Path, runtime: MemoryRuntime) -> Iterator[tuple[Search,
     cache = SemanticCache(runtime, embedder.dimension)
     search = Search(Catalog(collections), embedder, cache)
     registry = CollectorRegistry()
-    registry.register(EngineCollector(search, cache, runtime))
+    registry.register(EngineCollector(search, [cache.answers], runtime))
     yield search, registry
     for collection in collections.values():
         collection.close()
@@ -100,7 +100,7 @@ def test_answers_that_found_no_room_are_counted(small_data: Path, tmp_path: Path
         cache = SemanticCache(runtime, embedder.dimension)
         search = Search(Catalog(collections), embedder, cache)
         registry = CollectorRegistry()
-        registry.register(EngineCollector(search, cache, runtime))
+        registry.register(EngineCollector(search, [cache.answers], runtime))
 
         search.answer("small", "open a stream reader", 5)
 

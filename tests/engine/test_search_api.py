@@ -49,13 +49,17 @@ def test_collections_are_listed_with_what_they_were_made_of(engine: EngineProces
     (listed,) = engine.ask("GET", "/v1/collections").json()
 
     assert listed["count"] > 300
-    assert (listed | {"count": 0}) == {
+    assert listed["index_bytes"] > 384 * 4 * listed["count"]
+    assert (listed | {"count": 0, "index_bytes": 0}) == {
         "name": "small",
         "generation": 1,
         "count": 0,
         "dimension": 384,
         "index_type": "Flat",
         "embedder": "hashing-384-v1",
+        "representation": "Exact",
+        "recall": None,
+        "index_bytes": 0,
     }
 
 
@@ -88,7 +92,7 @@ def test_an_answer_does_not_wait_for_the_clients_acknowledgement(engine: EngineP
         (b"", "Invalid"),
         (b"\x00\xff\xfe garbage", "Invalid"),
         (b"[]", "Invalid"),
-        (b'{"collection": "small"}', "Invalid"),
+        (b'{"collection": "small"}', "QueryInvalid"),
         (b'{"collection": "small", "query": 5}', "Invalid"),
         (b'{"collection": "small", "query": "x", "colour": 1}', "Invalid"),
         (b'{"collection": "small", "query": NaN}', "Invalid"),

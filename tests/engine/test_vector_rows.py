@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from engine.engine_process import status_bytes
-from membudget_engine.caches.vector_rows import ROWS_PER_BLOCK, VectorRows
+from membudget_engine.caches.vector_rows import VectorRows
 
 DIMENSION = 16
-"""A block is 16 kB, four pages."""
+KEY_BYTES = 4
 
 MB = 1024 * 1024
+ROWS = 256
+"""Of 384 dimensions: 384 kB."""
 
 
 def _vector(seed: int, dimension: int = DIMENSION) -> npt.NDArray[np.float32]:
@@ -27,7 +29,7 @@ class RowsAgainstDict(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows = VectorRows(DIMENSION)
+        self.rows = VectorRows(DIMENSION, KEY_BYTES)
         self.model: dict[bytes, npt.NDArray[np.float32]] = {}
 
     @rule(number=st.integers(0, 40), seed=st.integers(0, 1_000_000))
@@ -56,7 +58,7 @@ class RowsAgainstDict(RuleBasedStateMachine):
     @rule()
     def remove_what_is_not_there(self) -> None:
         """Nothing happens."""
-        self.rows.remove(b"unknown")
+        self.rows.remove(b"none")
 
     @invariant()
     def as_many_rows_as_the_dict(self) -> None:
@@ -69,7 +71,7 @@ class RowsAgainstDict(RuleBasedStateMachine):
         probe = _vector(-1 % 2**32)
         for key, vector in self.model.items():
             assert np.isclose(vector @ probe, self.rows.similarity(key, probe), atol=1e-6)
-        assert self.rows.similarity(b"unknown", probe) == -1.0
+        assert self.rows.similarity(b"none", probe) == -1.0
 
     @invariant()
     def the_best_row_is_the_best_of_the_dict(self) -> None:
@@ -84,7 +86,7 @@ class RowsAgainstDict(RuleBasedStateMachine):
             assert np.isclose(expected, float(self.model[best] @ probe), atol=1e-6)
 
     def _add(self, number: int, seed: int) -> None:
-        key = number.to_bytes(4)
+        key = number.to_bytes(KEY_BYTES)
         self.model[key] = _vector(seed)
         self.rows.add(key, self.model[key])
 
@@ -99,16 +101,16 @@ TestRowsAgainstDict.settings = settings(max_examples=30, stateful_step_count=20,
 
 def test_pages_behind_the_last_row_go_back_to_the_kernel() -> None:
     """R-E06: 40 shelves that were nearly a block each hold one row each: pages of dropped rows are not kept."""
-    shelves = [VectorRows(384) for _ in range(40)]
+    shelves = [VectorRows(384, KEY_BYTES) for _ in range(40)]
     vector = _vector(1, 384)
     before = status_bytes(os.getpid(), "RssAnon")
     for shelf in shelves:
-        for number in range(ROWS_PER_BLOCK - 1):
-            shelf.add(number.to_bytes(4), vector)
+        for number in range(ROWS - 1):
+            shelf.add(number.to_bytes(KEY_BYTES), vector)
     full = status_bytes(os.getpid(), "RssAnon") - before
     for shelf in shelves:
-        for number in range(ROWS_PER_BLOCK - 2):
-            shelf.remove(number.to_bytes(4))
+        for number in range(ROWS - 2):
+            shelf.remove(number.to_bytes(KEY_BYTES))
 
     left = status_bytes(os.getpid(), "RssAnon") - before
 

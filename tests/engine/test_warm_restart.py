@@ -193,7 +193,7 @@ def test_an_engine_that_could_not_persist_does_not_end_as_if_it_had(small_data: 
         fill(engine.wait_until_serving(), 20)
         (tmp_path / "state" / "persisted").write_bytes(b"no folder")
         assert engine.terminate() == 1
-        reason = "stopped, 0 entries were persisted and not all: semanticCache, class Critical: File exists"
+        reason = "stopped, 0 entries were persisted and not all: sessions, class Critical: File exists"
         assert engine.log.splitlines()[-1] == f"membudget-engine: {reason}"
     with EngineProcess(small_data, tmp_path) as engine:
         assert report(engine.wait_until_serving()).restored == 0

@@ -1,4 +1,4 @@
-"""`membudget-engine build` and `membudget-engine serve`.
+"""`membudget-engine build`, `membudget-engine serve` and `membudget-engine check`.
 
 Covers: arguments, log, and errors as one line that says what to do. Does not cover the work behind them.
 """
@@ -10,14 +10,17 @@ import logging
 import sys
 from pathlib import Path
 
+from membudget_engine.health_check import not_ready_because
 from membudget_engine.reload_signal import ReloadSignal
 from membudget_engine.settings import GRACE_SECONDS, EngineSettings, limit_thread_pools, processors
 from membudget_engine.stop_signal import StopAsked, StopSignal, ignore_signals
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 refused with a reason, 2 wrong arguments."""
+    """Run one command; returns the exit code: 0 done, 1 refused or not ready with a reason, 2 wrong arguments."""
     parsed = _parser().parse_args(arguments)
+    if parsed.command == "check":
+        return _check(parsed)
     try:
         # Before anything heavy: as process 1 it would not hear a signal that comes earlier.
         signals = (StopSignal(), ReloadSignal()) if parsed.command == "serve" else None
@@ -66,14 +69,24 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="NAME=PATH",
-        help="a tree of Python files; `stdlib` alone is the running Python's standard library without its tests",
+        help="a tree of Python files, or a file: .json, .ndjson, .jsonl, .npy, .fvecs; `stdlib` alone is the running "
+        "Python's standard library without its tests",
     )
     build.add_argument(
         "--representation",
         action="append",
         default=[],
-        metavar="NAME=Compact",
-        help="codes in memory and mapped float16 rows for this collection; without it Exact: mapped float32",
+        metavar="NAME=REPRESENTATION",
+        help="Exact (mapped float32, the default), Float16, Int8, or Compact (codes in memory, mapped float16 rows)",
+    )
+    build.add_argument(
+        "--memory", default="512Mi", metavar="QUANTITY", help="anonymous memory for building from a file"
+    )
+    build.add_argument(
+        "--key", action="append", default=[], metavar="FIELD=KEY", help="a document's KEY is the chunk's FIELD"
+    )
+    build.add_argument(
+        "--only", action="append", default=[], metavar="FIELD=PATTERN", help="leave out documents that do not match"
     )
     serve = commands.add_parser("serve", help="answer queries")
     serve.add_argument("--data", type=Path, required=True, help="folder of the collections")
@@ -83,6 +96,18 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=_port, default=8080, help="0 takes a free one and logs it")
     grace_help = "from the stop signal to the kill, as the pod's terminationGracePeriodSeconds"
     serve.add_argument("--grace", type=_grace, default=GRACE_SECONDS, metavar="SECONDS", help=grace_help)
+    serve.add_argument(
+        "--source",
+        type=_source,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="the tree that this collection was built from: its files and their history are served",
+    )
+    serve.add_argument("--writer", action="store_true", help="take writes; the data folder is this engine's alone then")
+    check = commands.add_parser("check", help="say by the exit code whether an engine is ready: 0 it is, 1 it is not")
+    check.add_argument("--host", default="127.0.0.1", help="where it serves")
+    check.add_argument("--port", type=_port, default=8080)
     return parser
 
 
@@ -100,20 +125,51 @@ def _grace(text: str) -> float:
     return seconds
 
 
+def _source(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    if not name or not separator or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is no source: write NAME=PATH")
+    return name, Path(path)
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    problem = not_ready_because(parsed.host, parsed.port)
+    sys.stdout.write(f"{problem or 'ready'}\n")
+    return 0 if problem is None else 1
+
+
 def _serve(parsed: argparse.Namespace, stop: StopSignal, reload_signal: ReloadSignal) -> None:
     # One query uses one thread; more workers than processors gain nothing.
     limit_thread_pools(1)
     from membudget_engine.lifecycle import serve
 
-    settings = EngineSettings(parsed.data, parsed.state, parsed.run, parsed.host, parsed.port, parsed.grace)
+    stop.interrupt_start_up()
+    settings = EngineSettings(
+        parsed.data,
+        parsed.state,
+        parsed.run,
+        parsed.host,
+        parsed.port,
+        parsed.grace,
+        writer=parsed.writer,
+        sources=tuple(parsed.source),
+    )
     serve(settings, stop, reload_signal)
 
 
 def _build(parsed: argparse.Namespace) -> None:
     limit_thread_pools(processors())
-    from membudget_engine.build_command import build_sources
+    from membudget_contract.quantities import parse_quantity
+    from membudget_engine.build_command import FileSteps, build_sources
 
-    build_sources(parsed.data, parsed.source, parsed.representation)
+    steps = FileSteps(parsed.key, parsed.only)
+    build_sources(
+        parsed.data,
+        parsed.source,
+        parsed.representation,
+        memory_bytes=parse_quantity(parsed.memory),
+        file_steps=steps,
+    )
 
 
 if __name__ == "__main__":

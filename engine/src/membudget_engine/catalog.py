@@ -9,11 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from membudget_engine.collection import Collection
 from membudget_engine.errors import CollectionMissing
 from membudget_engine.index.compact import CompactIndex
 from membudget_engine.index.loaded import LoadedIndex, PagedIndex
+from membudget_engine.overlay import Overlay
 
 
 class Served:
@@ -73,6 +75,14 @@ class Catalog:
             self._list_mapped()
         return before
 
+    def lay_over(self, name: str, overlay: Overlay) -> None:
+        """Serve the same index and chunks of that name with these writes over them. Raises CollectionMissing."""
+        with self._lock:
+            served = self._served.get(name)
+            if served is None:
+                raise CollectionMissing(f"no collection {name!r}; there are {', '.join(self._served)}")
+            served.collection = replace(served.collection, overlay=overlay)
+
     def retire(self, served: Served) -> None:
         """Close this one when its last query has ended."""
         with self._lock:
@@ -82,9 +92,13 @@ class Catalog:
             self._close(served)
 
     def loaded_bytes(self) -> int:
-        """Anonymous memory of all loaded indexes that are open, and of the codes of the compact ones."""
-        indexes = (served.collection.index for served in self._open)
-        return sum(index.owned_bytes for index in indexes if isinstance(index, LoadedIndex | CompactIndex))
+        """Anonymous memory of all loaded indexes that are open, of codes of compact ones, and of what was written."""
+        opened = [served.collection for served in self._open]
+        indexes = (collection.index for collection in opened)
+        overlays = {id(collection.overlay): collection.overlay for collection in opened}.values()
+        return sum(index.owned_bytes for index in indexes if isinstance(index, LoadedIndex | CompactIndex)) + sum(
+            overlay.owned_bytes for overlay in overlays if overlay is not None
+        )
 
     def close(self) -> None:
         """Close everything, whoever is at it."""

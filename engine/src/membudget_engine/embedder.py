@@ -78,6 +78,10 @@ BUILD_TOKENS = 8192
 """5.3 MB when full. The standard library has 15,000 tokens; its commonest 8,192 are 98 % of its text."""
 
 
+GIVEN = "given-"
+"""How the name of the embedder begins where vectors come with what they stand for; their dimension follows."""
+
+
 class Embedder(Protocol):
     """Turns texts into vectors that are compared by inner product."""
 

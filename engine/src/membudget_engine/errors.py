@@ -11,7 +11,20 @@ EngineError
 ├── ChunkMissing         a row that the store does not have
 ├── BuildFailed          a generation could not be built; nothing was published
 ├── BuildInProgress      another builder works on the same collection
-└── CollectionMissing    no such collection, or none that can be served
+├── CollectionMissing    no such collection, or none that can be served
+├── ReadOnly             a write came to an engine that only reads
+├── SourceInvalid        a file to be ingested is not what its name says
+├── WriteInvalid         what was to be written is no chunk of this collection
+├── WriteFailed          the volume did not take a write; nothing of it holds
+├── WriteLogInvalid      the log of writes cannot be read
+├── SealPending          no room for more writes until those before them are sealed
+├── SessionMissing       no such session, or none any more
+├── SessionsFull         no room for a session
+├── FileMissing          no such source file, or none that may be read
+├── HistoryUnavailable   git could not tell the history of a file
+├── MeasurementRunning   an optimisation is being measured
+├── VectorInvalid        a vector that float16 cannot hold, or of another length
+└── VectorStoreFailed    the disk did not take or give back a vector
 
 Errors of the operating system (no space, no permission) pass through as OSError.
 """
@@ -63,3 +76,55 @@ class BuildInProgress(EngineError):
 
 class CollectionMissing(EngineError):
     """No collection of that name is open, or none can be: build one."""
+
+
+class ReadOnly(EngineError):
+    """This engine only reads, or the collection could not be opened for writing: write to the writer."""
+
+
+class SourceInvalid(EngineError):
+    """A file to be ingested is torn, foreign, or has what cannot be stored; what was staged before it stays."""
+
+
+class WriteInvalid(EngineError):
+    """A chunk without an id, or a vector of another dimension or with NaN or infinity: the caller's mistake."""
+
+
+class WriteFailed(EngineError):
+    """The volume is full, read-only or failing: nothing of this write holds, everything before it does. Retriable."""
+
+
+class WriteLogInvalid(EngineError):
+    """The log of a collection's writes is damaged or foreign: writes are refused, the last generation is served."""
+
+
+class SealPending(EngineError):
+    """Unsealed writes fill their bound, and are being sealed or wait for room to: try again in a moment."""
+
+
+class SessionMissing(EngineError):
+    """No session of that id, or none any more: start one."""
+
+
+class SessionsFull(EngineError):
+    """No room for a session, and nothing that may go for it; retriable."""
+
+
+class FileMissing(EngineError):
+    """No such source file: it is not of the collection's tree, is no plain file, or is larger than is served."""
+
+
+class HistoryUnavailable(EngineError):
+    """Git is not installed, the tree is no repository, or it took too long: the message says which."""
+
+
+class MeasurementRunning(EngineError):
+    """One optimisation at a time, or the figures of each would be those of the other too."""
+
+
+class VectorInvalid(EngineError):
+    """A vector has another length, or a value that is no number or beyond float16: the caller's mistake."""
+
+
+class VectorStoreFailed(EngineError):
+    """The disk did not take a vector, which is not kept then, or did not give one back; or the store was closed."""

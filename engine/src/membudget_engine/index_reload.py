@@ -17,6 +17,7 @@ from membudget_engine.catalog import Catalog
 from membudget_engine.collection import collection_folders, embedder_problem, open_generation
 from membudget_engine.embedder import Embedder
 from membudget_engine.errors import EngineError
+from membudget_engine.failpoints import Failpoint, passed
 from membudget_engine.index.generations import find_newest_generation, is_newest
 from membudget_engine.served_indexes import ServedIndexes
 from membudget_runtime.reloads import Reloading
@@ -55,7 +56,8 @@ class IndexReload:
     def _look(self, folder: Path) -> Reloading:
         served = self._catalog.collections.get(folder.name)
         try:
-            if served is not None and is_newest(folder, served.manifest):
+            if served is not None and (served.overlay is not None or is_newest(folder, served.manifest)):
+                # What this engine writes to it seals itself, and nobody else may.
                 return Reloading(changed=False)
             return self._take_newest(folder)
         except (EngineError, OSError) as error:
@@ -79,9 +81,11 @@ class IndexReload:
         if refused is not None:
             return Reloading(changed=False, problem=f"{folder.name}: {search.found.directory.name} was {refused}")
         opened = open_generation(folder.name, search.found)
+        passed(Failpoint.RELOAD_OPENED)
         # Only now: new budgets, and evictions behind them, do not wait while a large generation is read.
         with self._indexes.changing:
             before = self._catalog.exchange(opened)
+        passed(Failpoint.RELOAD_EXCHANGED)
         if before is not None:
             self._catalog.retire(before)
             self._left(folder.name)

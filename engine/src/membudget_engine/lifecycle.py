@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -26,18 +26,23 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 from membudget_contract.policy import Signal
 from membudget_contract.profiles import INDEX, SEMANTIC_CACHE
 from membudget_engine.caches.kept_answers import KeptAnswers
-from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
 from membudget_engine.embedder import Embedder, HashingEmbedder
 from membudget_engine.index_reload import IndexReload
 from membudget_engine.metrics import EngineCollector
+from membudget_engine.monitoring_api import MonitoringApi
+from membudget_engine.query_room import QueryRoom
 from membudget_engine.reload_signal import ReloadSignal
+from membudget_engine.rooms import Rooms, source_trees
+from membudget_engine.rooms_api import RoomsApi
 from membudget_engine.search import Search
 from membudget_engine.search_api import SearchApi
 from membudget_engine.served_indexes import ServedIndexes
 from membudget_engine.settings import SWITCH_INTERVAL_SECONDS, EngineSettings
 from membudget_engine.stop_signal import StopSignal
+from membudget_engine.write_api import WriteApi
+from membudget_engine.writer import Writer
 from membudget_runtime.errors import AlreadyServed, PersistIncomplete
 from membudget_runtime.memory_runtime import MemoryRuntime
 from membudget_runtime.own_memory import OwnMemory
@@ -79,21 +84,31 @@ def serve(settings: EngineSettings, stop: StopSignal, reload_signal: ReloadSigna
         at_end.enter_context(_sole_user(settings.state_folder))
         runtime = MemoryRuntime(settings.state_folder, os.environ)
         embedder = HashingEmbedder()
-        cache = SemanticCache(runtime, embedder.dimension)
-        catalog, indexes = _opened(settings.data_folder, embedder, runtime, at_end)
-        runtime.on_persist(SEMANTIC_CACHE, KeptAnswers(cache, catalog))
-        runtime.on_reload(INDEX, IndexReload(settings.data_folder, embedder, catalog, indexes, left=cache.answers.drop))
-        api = _api(Search(catalog, embedder, cache), cache, runtime)
+        catalog, indexes = _opened(settings, embedder, runtime, at_end)
+        rooms = Rooms(runtime, embedder.dimension, source_trees(settings.sources, catalog.collections))
+        at_end.callback(rooms.close)
+        runtime.on_persist(SEMANTIC_CACHE, KeptAnswers(rooms.semantic, catalog))
+        runtime.on_reload(INDEX, IndexReload(settings.data_folder, embedder, catalog, indexes, left=rooms.forget))
+        writes = WriteApi(_writer(settings, embedder, indexes, runtime, rooms.forget, at_end))
+        room = QueryRoom(runtime.ledger)
+        search = Search(catalog, embedder, rooms.semantic, rooms.queries, rooms.responses, room)
+        api = _api(search, rooms, runtime)
+        monitoring = MonitoringApi(runtime, rooms, api)
+        at_end.callback(monitoring.close)
+        api.add(monitoring.routes)
+        api.application.router.routes.extend(writes.routes)
         at_end.callback(runtime.close)
         at_its_turn = at_end.enter_context(ExitStack())
         runtime.serve(settings.control_socket)
         at_end.callback(api.close)
+        at_end.callback(writes.close)
         reload_signal.follow(runtime.reload)
         at_end.callback(reload_signal.close)
         listener = at_end.enter_context(_listener(settings.host, settings.port))
         # Not before: an engine that cannot begin leaves alone what its former life wrote.
         at_its_turn.callback(_persist, runtime, stop, settings.grace_seconds)
         stop.wait_for_server()
+        runtime.started()
         log.info("serving on %s:%s, control socket %s", *listener.getsockname()[:2], settings.control_socket)
         _Server(api, stop, settings.grace_seconds).run([listener])
     log.info("stopped")
@@ -123,12 +138,12 @@ def _sole_user(state_folder: Path) -> Generator[None]:
 
 
 def _opened(
-    data_folder: Path, embedder: Embedder, runtime: MemoryRuntime, at_end: ExitStack
+    settings: EngineSettings, embedder: Embedder, runtime: MemoryRuntime, at_end: ExitStack
 ) -> tuple[Catalog, ServedIndexes]:
     """The collections, their indexes in the ledger, with what opening them added to the heap."""
     memory = at_end.enter_context(contextlib.closing(OwnMemory()))
     before = memory.signal_bytes(Signal.UNRECLAIMABLE)
-    catalog = Catalog(open_collections(data_folder, embedder))
+    catalog = Catalog(open_collections(settings.data_folder, embedder, to_write=settings.writer))
     at_end.callback(catalog.close)
     runtime.ledger.trim()
     after = memory.signal_bytes(Signal.UNRECLAIMABLE)
@@ -141,12 +156,30 @@ def _opened(
     return catalog, indexes
 
 
-def _api(search: Search, cache: SemanticCache, runtime: MemoryRuntime) -> SearchApi:
+def _writer(
+    settings: EngineSettings,
+    embedder: Embedder,
+    indexes: ServedIndexes,
+    runtime: MemoryRuntime,
+    left: Callable[[str], object],
+    at_end: ExitStack,
+) -> Writer | None:
+    if not settings.writer:
+        return None
+    writer = Writer(settings.data_folder, embedder, indexes, runtime.ledger, left)
+    at_end.callback(writer.close)
+    writer.start()
+    return writer
+
+
+def _api(search: Search, rooms: Rooms, runtime: MemoryRuntime) -> SearchApi:
     # Else each histogram brings a gauge of its own birth along.
     disable_created_metrics()
     registry = CollectorRegistry()
-    registry.register(EngineCollector(search, cache, runtime))
-    return SearchApi(search, registry, runtime.observe_request)
+    registry.register(EngineCollector(search, rooms.caches, runtime))
+    api = SearchApi(search, registry, runtime.observe_request)
+    api.add(RoomsApi(rooms, search.catalog, api).routes)
+    return api
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -7,7 +7,7 @@ the ladder: the sidecar exports what policy needs. Names and help: `membudget_co
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from membudget_contract import metric_names
 from membudget_contract.metric_names import Metric
-from membudget_engine.caches.semantic_cache import SemanticCache
+from membudget_engine.caches.counted_cache import CountingCache
 from membudget_engine.collection import Collection
 from membudget_engine.errors import IndexClosed
 from membudget_engine.search import AnsweredBy, Search
@@ -28,11 +28,11 @@ COMPONENTS: Final = 40
 
 
 class EngineCollector(Collector):
-    """Reads search, cache and ledger once per scrape."""
+    """Reads search, caches and ledger once per scrape."""
 
-    def __init__(self, search: Search, cache: SemanticCache, runtime: MemoryRuntime) -> None:
+    def __init__(self, search: Search, caches: Sequence[CountingCache], runtime: MemoryRuntime) -> None:
         self._search = search
-        self._cache = cache
+        self._caches = caches
         self._runtime = runtime
 
     def collect(self) -> Iterator[Family]:
@@ -45,11 +45,12 @@ class EngineCollector(Collector):
         yield _gauge(
             metric_names.ENGINE_COMPONENT_OWNED, {(part.name,): part.owned_bytes for part in parts[:COMPONENTS]}
         )
-        counters, label = self._cache.answers.counters, (self._cache.answers.name,)
-        yield _counter(metric_names.ENGINE_CACHE_HITS, {label: counters.hits})
-        yield _counter(metric_names.ENGINE_CACHE_MISSES, {label: counters.misses})
-        yield _counter(metric_names.ENGINE_CACHE_EVICTIONS, {label: counters.evictions})
-        yield _counter(metric_names.ENGINE_CACHE_REFUSED, {label: counters.refused})
+        counters = {(cache.name,): cache.counters for cache in self._caches}
+        yield _gauge(metric_names.ENGINE_CACHE_ENTRIES, {(cache.name,): len(cache) for cache in self._caches})
+        yield _counter(metric_names.ENGINE_CACHE_HITS, {name: each.hits for name, each in counters.items()})
+        yield _counter(metric_names.ENGINE_CACHE_MISSES, {name: each.misses for name, each in counters.items()})
+        yield _counter(metric_names.ENGINE_CACHE_EVICTIONS, {name: each.evictions for name, each in counters.items()})
+        yield _counter(metric_names.ENGINE_CACHE_REFUSED, {name: each.refused for name, each in counters.items()})
 
 
 def _largest(opened: Mapping[str, Collection]) -> dict[str, Collection]:

@@ -9,16 +9,23 @@ from __future__ import annotations
 import enum
 import threading
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import msgspec
+import numpy as np
 
+from membudget_engine.caches.query_cache import FoundRow, QueryCache
+from membudget_engine.caches.response_cache import ResponseCache
 from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import Collection
-from membudget_engine.embedder import Embedder
-from membudget_engine.errors import QueryInvalid
+from membudget_engine.embedder import GIVEN, Embedder
+from membudget_engine.errors import ChunkStoreClosed, QueryInvalid
+from membudget_engine.index.effort import Effort
 from membudget_engine.ingest.chunk import Chunk
+from membudget_engine.query_room import QueryRoom
 from membudget_engine.settings import MAX_HITS, MAX_QUERY_CHARACTERS
 
 _NO_HITS: Final = b"[]"
@@ -50,8 +57,20 @@ class Answer(msgspec.Struct, frozen=True):
 class Search:
     """Searches the collections of a catalog."""
 
-    def __init__(self, catalog: Catalog, embedder: Embedder, cache: SemanticCache) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        embedder: Embedder,
+        cache: SemanticCache,
+        queries: QueryCache | None = None,
+        responses: ResponseCache | None = None,
+        room: QueryRoom | None = None,
+    ) -> None:
+        """Without `queries` and `responses` the semantic cache alone remembers; without `room` all are let in."""
+        self._room = room
         self.catalog = catalog
+        self._queries = queries
+        self._responses = responses
         self.answered: Counter[AnsweredBy] = Counter()
         self._embedder = embedder
         self._cache = cache
@@ -70,32 +89,91 @@ class Search:
             self.answered[answered_by] += 1
         return Answer(collection, answered_by, msgspec.Raw(encoded))
 
-    def chunk(self, collection: str, chunk: str) -> Chunk | None:
-        """The chunk of that id; None when there is none. Raises CollectionMissing."""
+    def nearest(self, collection: str, vector: Sequence[float], hits: int) -> Answer:
+        """The `hits` chunks nearest to a vector; nothing of it is cached. Raises as `answer`."""
         with self.catalog.use(collection) as opened:
-            return opened.chunks.get_by_id(chunk)
+            _check_hits(hits)
+            asked = np.asarray([vector], dtype=np.float32)
+            if not np.isfinite(asked).all():
+                raise QueryInvalid("a vector has NaN or infinity, or a value that no float32 can hold")
+            with self._effort(opened, hits) as effort:
+                encoded = _encoded(opened, opened.find(asked, hits, effort))
+        with self._counting:
+            self.answered[AnsweredBy.INDEX] += 1
+        return Answer(collection, AnsweredBy.INDEX, msgspec.Raw(encoded))
+
+    def chunk_body(self, collection: str, chunk: str) -> bytes | None:
+        """The encoded chunk of that id; None when there is none. Raises CollectionMissing."""
+        with self.catalog.use(collection) as opened:
+            # Once, and first: a chunk that is written anew meanwhile is kept under the former tag.
+            tag = opened.tag
+            known = None if self._responses is None else self._responses.get(collection, tag, chunk)
+            if known is not None:
+                return known
+            found = opened.chunk(chunk)
+            if found is None:
+                return None
+            body = msgspec.json.encode(found)
+            if self._responses is not None:
+                self._responses.keep(collection, tag, chunk, body)
+            return body
 
     def _checked_answer(self, opened: Collection, query: str, hits: int) -> tuple[AnsweredBy, bytes]:
-        if not 1 <= hits <= MAX_HITS:
-            raise QueryInvalid(f"{hits} hits asked; ask for 1 to {MAX_HITS}")
+        _check_hits(hits)
+        if opened.manifest.embedder.startswith(GIVEN):
+            raise QueryInvalid(f"{opened.name} holds vectors that were given to it: ask with a vector")
         if not query.strip() or len(query) > MAX_QUERY_CHARACTERS:
             raise QueryInvalid(f"a query has 1 to {MAX_QUERY_CHARACTERS} characters, not {len(query)}")
         return self._answer(opened, query, hits)
 
     def _answer(self, collection: Collection, query: str, hits: int) -> tuple[AnsweredBy, bytes]:
-        known = self._cache.same_words(collection.name, collection.tag, hits, query)
+        # Once: what is written while this query runs makes another tag, and its answer stays under this one.
+        tag = collection.tag
+        known = self._same_query(collection, tag, hits, query)
+        if known is None:
+            known = self._cache.same_words(collection.name, tag, hits, query)
         if known is not None:
             return AnsweredBy.SAME_WORDS, known
         vector = self._embedder.embed([query])
         if not vector.any():
             # Only signs or stop words: as near to every chunk and every former query as to none.
             return AnsweredBy.INDEX, _NO_HITS
-        known = self._cache.same_meaning(collection.name, collection.tag, hits, vector[0])
+        known = self._cache.same_meaning(collection.name, tag, hits, vector[0])
         if known is not None:
             return AnsweredBy.SAME_MEANING, known
-        scores, rows = collection.index.search(vector, hits)
-        found = [(float(score), int(row)) for score, row in zip(scores[0], rows[0], strict=True) if row >= 0]
-        chunks = collection.chunks.get([row for _, row in found])
-        encoded = msgspec.json.encode([Hit(score, chunk) for (score, _), chunk in zip(found, chunks, strict=True)])
-        self._cache.keep(collection.name, collection.tag, hits, query, vector[0], encoded)
+        with self._effort(collection, hits) as effort:
+            found = collection.find(vector, hits, effort)
+            encoded = _encoded(collection, found)
+        if effort is not Effort.FULL:
+            # A poorer answer is not kept for those who ask when there is room again.
+            return AnsweredBy.INDEX, encoded
+        if self._queries is not None:
+            self._queries.keep(collection.name, tag, hits, query, found)
+        self._cache.keep(collection.name, tag, hits, query, vector[0], encoded)
         return AnsweredBy.INDEX, encoded
+
+    def _effort(self, collection: Collection, hits: int) -> AbstractContextManager[Effort]:
+        """Raises NoRoom."""
+        return nullcontext(Effort.FULL) if self._room is None else self._room.admitted(collection.query_bytes(hits))
+
+    def _same_query(self, collection: Collection, tag: bytes, hits: int, query: str) -> bytes | None:
+        found = None if self._queries is None else self._queries.same_query(collection.name, tag, hits, query)
+        if found is None:
+            return None
+        try:
+            return _encoded(collection, found)
+        except ChunkStoreClosed:
+            # Its texts are out of reach, but the semantic cache may still have the whole answer.
+            return None
+
+
+def _check_hits(hits: int) -> None:
+    if not 1 <= hits <= MAX_HITS:
+        raise QueryInvalid(f"{hits} hits asked; ask for 1 to {MAX_HITS}")
+
+
+def _encoded(collection: Collection, found: list[FoundRow]) -> bytes:
+    chunks = collection.chunks_at([row for _, row in found])
+    # A chunk deleted since it was found is no hit.
+    held = [Hit(score, chunk) for (score, _), chunk in zip(found, chunks, strict=True) if chunk is not None]
+    return msgspec.json.encode(held)

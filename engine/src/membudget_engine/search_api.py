@@ -1,7 +1,7 @@
 """The search API over HTTP, for agents and probes.
 
-Covers: routes, limits on bodies and waiting queries, typed errors as problem+json. Does not cover what a query does
-(`search`) nor starting and stopping the server (`lifecycle`). Queries run in worker threads: the loop only moves
+Covers: routes, and a limit on waiting queries. Does not cover what a query does (`search`), bodies and errors
+(`http_answers`), nor starting and stopping the server (`lifecycle`). Queries run in worker threads: the loop only moves
 bytes.
 """
 
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -19,15 +18,15 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from membudget_contract import metric_names
-from membudget_contract.control_api import Problem
-from membudget_engine.errors import CollectionMissing, EngineError, QueryInvalid
-from membudget_engine.search import Search
-from membudget_engine.settings import MAX_BODY_BYTES, WAITING_QUERIES, query_workers
+from membudget_engine.collection import Collection
+from membudget_engine.http_answers import Refused, json, message, typed, unrouted
+from membudget_engine.search import Answer, Search
+from membudget_engine.settings import WAITING_QUERIES, query_workers
 
 DEFAULT_HITS: Final = 5
 
@@ -41,7 +40,9 @@ class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of POST /v1/search."""
 
     collection: str
-    query: str
+    query: str = ""
+    vector: list[float] | None = None
+    """In place of a query: for collections whose vectors were given, and for whoever embeds on his own."""
     hits: Annotated[int, msgspec.Meta(ge=1)] = DEFAULT_HITS
 
 
@@ -54,12 +55,11 @@ class CollectionView(msgspec.Struct, frozen=True):
     dimension: int
     index_type: str
     embedder: str
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.reason, self.detail = status, reason, detail
+    representation: str
+    recall: float | None
+    """Of the true ten neighbours, as measured when it was built; null for an index that finds them all."""
+    index_bytes: int
+    """On disk, of what a query reads."""
 
 
 class SearchApi:
@@ -78,14 +78,18 @@ class SearchApi:
         self.application = Starlette(
             routes=[
                 Route("/healthz", _alive),
-                Route("/readyz", _typed(self._ready)),
+                Route("/readyz", typed(self._ready)),
                 Route("/metrics", self._metrics),
                 Route("/v1/collections", self._collections),
-                Route("/v1/search", _typed(self._post_search), methods=["POST"]),
-                Route("/v1/chunks/{collection}/{chunk}", _typed(self._get_chunk)),
+                Route("/v1/search", typed(self._post_search), methods=["POST"]),
+                Route("/v1/chunks/{collection}/{chunk}", typed(self._get_chunk)),
             ],
-            exception_handlers={HTTPException: _unrouted},
+            exception_handlers={HTTPException: unrouted},
         )
+
+    def add(self, routes: Sequence[Route]) -> None:
+        """Serve these as well."""
+        self.application.router.routes.extend(routes)
 
     def stop_taking(self) -> None:
         """From now on the engine is not ready and refuses queries; those that had begun are answered."""
@@ -96,111 +100,71 @@ class SearchApi:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     async def _ready(self, _request: Request) -> Response:
-        self._refuse_while_stopping()
+        self.refuse_while_stopping()
         return Response("ready\n", media_type="text/plain")
 
     async def _metrics(self, _request: Request) -> Response:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def _collections(self, _request: Request) -> Response:
-        views = [
-            CollectionView(name, m.generation, m.count, m.dimension, m.index_type, m.embedder)
-            for name, m in ((name, opened.manifest) for name, opened in self._search.catalog.collections.items())
-        ]
-        return _json(msgspec.json.encode(views))
+        views = [_view(name, opened) for name, opened in self._search.catalog.collections.items()]
+        return json(msgspec.json.encode(views))
 
     async def _post_search(self, request: Request) -> Response:
-        self._refuse_while_stopping()
-        asked = _search_request(await _body(request))
+        self.refuse_while_stopping()
+        asked = await message(request, SearchRequest, "search request")
         started = time.perf_counter()
         try:
-            answer = await self._in_worker(lambda: self._search.answer(asked.collection, asked.query, asked.hits))
+            answer = await self.in_worker(lambda: self._answer(asked))
         finally:
             took = time.perf_counter() - started
             self._duration.observe(took)
             self._observe(took)
-        return _json(msgspec.json.encode(answer))
+        return json(msgspec.json.encode(answer))
+
+    def _answer(self, asked: SearchRequest) -> Answer:
+        if asked.vector is None:
+            return self._search.answer(asked.collection, asked.query, asked.hits)
+        return self._search.nearest(asked.collection, asked.vector, asked.hits)
 
     async def _get_chunk(self, request: Request) -> Response:
-        self._refuse_while_stopping()
+        self.refuse_while_stopping()
         collection, wanted = request.path_params["collection"], request.path_params["chunk"]
-        chunk = await self._in_worker(lambda: self._search.chunk(collection, wanted))
-        if chunk is None:
-            raise _Refused(404, "ChunkMissing", f"no chunk {wanted!r} in {collection!r}")
-        return _json(msgspec.json.encode(chunk))
+        body = await self.in_worker(lambda: self._search.chunk_body(collection, wanted))
+        if body is None:
+            raise Refused(404, "ChunkMissing", f"no chunk {wanted!r} in {collection!r}")
+        return json(body)
 
-    async def _in_worker(self, work: Callable[[], _Result]) -> _Result:
+    async def in_worker(self, work: Callable[[], _Result]) -> _Result:
+        """The result of work in a worker thread. Raises Refused when too much waits already."""
         if self._in_work >= WAITING_QUERIES:
-            raise _Refused(503, "Busy", f"{WAITING_QUERIES} queries are in work; try again in a moment")
+            raise Refused(503, "Busy", f"{WAITING_QUERIES} queries are in work; try again in a moment")
         self._in_work += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         finally:
             self._in_work -= 1
 
-    def _refuse_while_stopping(self) -> None:
+    def refuse_while_stopping(self) -> None:
+        """Raises Refused from `stop_taking` on."""
         if self._stopping:
-            raise _Refused(503, "Stopping", "this engine is stopping; ask another one")
+            raise Refused(503, "Stopping", "this engine is stopping; ask another one")
 
 
-_Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def _typed(endpoint: _Endpoint) -> _Endpoint:
-    """The endpoint with its typed errors as problem+json."""
-
-    async def typed(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except _Refused as refused:
-            return _problem(refused.status, refused.reason, refused.detail)
-        except QueryInvalid as error:
-            return _problem(400, "QueryInvalid", str(error))
-        except CollectionMissing as error:
-            return _problem(404, "CollectionMissing", str(error))
-        except EngineError as error:
-            return _problem(503, type(error).__name__, str(error))
-        except ClientDisconnect:
-            # Nobody reads this; raised further it would be logged as an error of ours.
-            return _problem(400, "Disconnected", "the body ended early")
-
-    return typed
+def _view(name: str, opened: Collection) -> CollectionView:
+    manifest = opened.manifest
+    return CollectionView(
+        name=name,
+        generation=manifest.generation,
+        count=opened.count,
+        dimension=manifest.dimension,
+        index_type=manifest.index_type,
+        embedder=manifest.embedder,
+        representation=manifest.representation,
+        recall=manifest.recall,
+        index_bytes=manifest.index_bytes,
+    )
 
 
 async def _alive(_request: Request) -> Response:
     return Response("ok\n", media_type="text/plain")
-
-
-async def _unrouted(_request: Request, error: Exception) -> Response:
-    """No such path or method."""
-    assert isinstance(error, HTTPException)
-    reason = HTTPStatus(error.status_code).phrase.title().replace(" ", "")
-    return _problem(error.status_code, reason, error.detail, error.headers)
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            raise _Refused(413, "TooLarge", f"a body has at most {MAX_BODY_BYTES} bytes")
-    return bytes(body)
-
-
-def _search_request(body: bytes) -> SearchRequest:
-    try:
-        return msgspec.json.decode(body, type=SearchRequest)
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise _Refused(400, "Invalid", f"the body is no search request: {error}") from None
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
-
-
-def _problem(status: int, reason: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    problem = Problem(title="Search request refused", status=status, reason=reason, detail=detail)
-    retriable = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return Response(
-        msgspec.json.encode(problem), status, {**retriable, **(headers or {})}, media_type="application/problem+json"
-    )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from membudget_contract.control_api import Budgets
@@ -41,13 +42,13 @@ class ServedIndexes(IndexComponent):
         super().__init__(catalog.mapped, anonymous_bytes, clock)
         self.changing = threading.RLock()
         """Held by whoever exchanges collections."""
-        self._catalog = catalog
+        self.catalog = catalog
         self._ledger = ledger
         self._mapped_wanted = True
 
     def owned_bytes(self) -> int:
         """Heap bytes of the mapped ones, and the loaded ones whole."""
-        return super().owned_bytes() + self._catalog.loaded_bytes()
+        return super().owned_bytes() + self.catalog.loaded_bytes()
 
     def apply(self, budgets: Budgets) -> str | None:
         """Bring every index into the form the plan asks for, where it fits."""
@@ -58,7 +59,7 @@ class ServedIndexes(IndexComponent):
     def settle(self) -> str | None:
         """As `apply`, after collections or the ceiling changed; why an index is not as asked, None when all are."""
         with self.changing:
-            problems = [self._settled(collection) for collection in self._catalog.collections.values()]
+            problems = [self._settled(collection) for collection in self.catalog.collections.values()]
         return next((problem for problem in problems if problem is not None), None)
 
     def _settled(self, collection: Collection) -> str | None:
@@ -92,22 +93,23 @@ class ServedIndexes(IndexComponent):
         self._ledger.set_aside(INDEX, byte_count, self._ledger.bounds.ranking.priority(collection.name))
         try:
             verify(generation.directory, generation.manifest)
-            opened = open_generation(collection.name, generation, LoadedIndex)
+            opened = replace(open_generation(collection.name, generation, LoadedIndex), overlay=collection.overlay)
         except BaseException:
             self._ledger.return_reserved(INDEX, byte_count)
             raise
         with self._ledger.lock:
-            before = self._catalog.exchange(opened)
+            before = self.catalog.exchange(opened)
             self._ledger.return_reserved(INDEX, byte_count)
         if before is not None:
-            self._catalog.retire(before)
+            self.catalog.retire(before)
         log.info("%s is served from %d bytes of anonymous memory", collection.name, byte_count)
 
     def _map(self, collection: Collection) -> None:
         verify(collection.generation.directory, collection.generation.manifest)
-        before = self._catalog.exchange(open_generation(collection.name, collection.generation, MappedIndex))
+        opened = open_generation(collection.name, collection.generation, MappedIndex)
+        before = self.catalog.exchange(replace(opened, overlay=collection.overlay))
         if before is not None:
-            self._catalog.retire(before)
+            self.catalog.retire(before)
             before.closed.wait(DRAIN_SECONDS)
         self._ledger.trim()
         log.info("%s is served mapped", collection.name)

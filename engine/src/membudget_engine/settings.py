@@ -40,6 +40,10 @@ class EngineSettings:
     port: int
     grace_seconds: float = GRACE_SECONDS
     """From the signal to the kill: terminationGracePeriodSeconds of the pod."""
+    writer: bool = False
+    """Whether it takes writes; the data folder is its alone then."""
+    sources: tuple[tuple[str, Path], ...] = ()
+    """Collections with the trees they were built from: files and their history are served."""
 
     @property
     def control_socket(self) -> Path:

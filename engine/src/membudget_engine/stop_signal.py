@@ -23,21 +23,37 @@ class StopSignal:
         self.asked = False
         self.asked_at = 0.0
         """When the first one came, by the monotonic clock."""
-        self._starting = True
+        self._interrupts = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
+    def interrupt_start_up(self) -> None:
+        """Everything is imported: a signal ends start-up where it stands from now on.
+
+        Not before: an exception in the midst of an import may be lost in one of its callbacks, or leave a library in C
+        half set up, which is a crash at the interpreter's end.
+
+        Raises:
+            StopAsked: one came before.
+        """
+        self._interrupts = True
+        if self.asked:
+            self._interrupt()
+
     def wait_for_server(self) -> None:
         """Start-up is over: from now on a signal is only noted in `asked`, for the server to look at."""
-        self._starting = False
+        self._interrupts = False
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         if not self.asked:
             self.asked, self.asked_at = True, time.monotonic()
-        if self._starting:
-            # Once: a second signal must not interrupt the closing of what start-up has opened.
-            self._starting = False
-            raise StopAsked
+        if self._interrupts:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        # Once: a second signal must not interrupt the closing of what start-up has opened.
+        self._interrupts = False
+        raise StopAsked
 
 
 def ignore_signals() -> None:

@@ -22,7 +22,7 @@ class KeptAnswers:
         self._catalog = catalog
 
     def saved(self, priority: Priority) -> Iterator[KeptEntry]:
-        """The answers of one class, last used first."""
+        """The answers of one class, the last to go first."""
         for entry in self._cache.answers.saved(priority):
             vector = self._cache.vector(entry.collection, entry.key)
             if vector is not None:

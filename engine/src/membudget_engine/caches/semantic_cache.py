@@ -31,8 +31,10 @@ _HITS_BYTES: Final = 2
 _SHELF_BYTES: Final = TAG_BYTES + _HITS_BYTES
 _DIGEST_BYTES: Final = 14
 
-_ROW_HEAP_BYTES: Final = 160
-"""Heap bytes of one row: its place in a dict and in a list, and its number."""
+_KEY_BYTES: Final = _SHELF_BYTES + _DIGEST_BYTES
+
+_ROW_EXTRA_BYTES: Final = _KEY_BYTES + 24
+"""Of one row beside its vector: its key again, and its entry in the arena's table (`membudget_runtime.slots`)."""
 
 _Vector = npt.NDArray[np.float32]
 
@@ -47,13 +49,13 @@ class SemanticCache:
         self.answers = runtime.cache(
             SEMANTIC_CACHE,
             ttl_seconds=TTL_SECONDS,
-            extra_entry_bytes=dimension * np.dtype(np.float32).itemsize + _ROW_HEAP_BYTES,
+            extra_entry_bytes=dimension * np.dtype(np.float32).itemsize + _ROW_EXTRA_BYTES,
             on_removed=self._forget,
         )
 
     def same_words(self, collection: str, tag: bytes, hits: int, query: str) -> bytes | None:
         """The answer to a query of the same words."""
-        return self.answers.get(collection, _shelf(tag, hits) + _digest(query))
+        return self.answers.get(collection, query_key(tag, hits, query))
 
     def same_meaning(self, collection: str, tag: bytes, hits: int, vector: _Vector) -> bytes | None:
         """The answer to the most similar query, when it is similar enough."""
@@ -69,13 +71,13 @@ class SemanticCache:
 
     def keep(self, collection: str, tag: bytes, hits: int, query: str, vector: _Vector, answer: bytes) -> None:
         """Keep an answer, if there is room for it and its vector."""
-        key = _shelf(tag, hits) + _digest(query)
+        key = query_key(tag, hits, query)
         if self.answers.put(key, answer, collection):
             self._add_row(collection, key, vector)
 
     def is_of(self, key: bytes, tag: bytes) -> bool:
         """Whether the answer under this key was found in the generation of this tag."""
-        return len(key) == TAG_BYTES + _HITS_BYTES + _DIGEST_BYTES and key.startswith(tag)
+        return len(key) == _KEY_BYTES and key.startswith(tag)
 
     def vector(self, collection: str, key: bytes) -> _Vector | None:
         """A copy of the vector of the query whose answer this key holds."""
@@ -95,7 +97,7 @@ class SemanticCache:
         with self._lock:
             if self.answers.holds(collection, key):
                 shelf = (collection, key[:_SHELF_BYTES])
-                self._rows.setdefault(shelf, VectorRows(self._dimension)).add(key, vector)
+                self._rows.setdefault(shelf, VectorRows(self._dimension, _KEY_BYTES)).add(key, vector)
 
     def _forget(self, collection: str, key: bytes) -> None:
         shelf = (collection, key[:_SHELF_BYTES])
@@ -105,6 +107,11 @@ class SemanticCache:
         rows.remove(key)
         if not rows:
             del self._rows[shelf]
+
+
+def query_key(tag: bytes, hits: int, query: str) -> bytes:
+    """Under which the answer to a query is kept; `tag` is its generation's."""
+    return _shelf(tag, hits) + _digest(query)
 
 
 def _shelf(tag: bytes, hits: int) -> bytes:

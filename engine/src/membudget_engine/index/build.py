@@ -5,8 +5,7 @@ It does not cover training and filling the FAISS index (faiss_writer), folder na
 The invariant is that a folder named `generation-*` is complete and on the disk. The order that keeps it: everything is
 written into `.building-<pid>`, each file is synced, the manifest comes last, the folder is synced, then renamed, then
 the collection's folder is synced. Interrupted anywhere, the last generation stays the newest. In memory are at most a
-batch of chunks, the rows to train on, and the index with its
-lists growing: 74 MB above the 48 MB of the bare process for 18,706 vectors of 384 (28.7 MB), by VmHWM.
+batch of chunks, then the rows to train on, then what `build_bytes` says.
 """
 
 import fcntl
@@ -16,15 +15,25 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from membudget_engine.embedder import Embedder, Vectors
 from membudget_engine.errors import BuildFailed, BuildInProgress
-from membudget_engine.index.compact_build import write_compact_index
-from membudget_engine.index.faiss_writer import ListLayout, write_faiss_index
+from membudget_engine.failpoints import Failpoint, passed
+from membudget_engine.index.compact_build import ROWS_PER_LIST, code_bits, list_count, write_compact_index
+from membudget_engine.index.compact_codes import code_bytes
+from membudget_engine.index.faiss_writer import (
+    MAX_TRAINING_ROWS,
+    ListLayout,
+    list_layout,
+    training_rows,
+    write_faiss_index,
+)
 from membudget_engine.index.generations import (
     BUILDING_PREFIX,
     Generation,
@@ -45,17 +54,68 @@ from membudget_engine.index.manifest import (
     entry_of,
     write_manifest,
 )
+from membudget_engine.index.vector_file import FLOAT_BYTES, block_rows
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStoreWriter
+from membudget_engine.stores.write_log import LOG_FILE
 
 _CHUNKS_PER_BATCH = 500
 """About 1 MB of chunks, and 8 MB in the embedder while it works."""
 
+_STORE_BYTES = 4 * 1024 * 1024
+"""SQLite's pages, a batch of chunks, and what recall is measured on."""
+_ORDER_BYTES = 8
+_QUERIES_BYTES = 8 * 1024 * 1024
+
 _WRITERS: dict[Representation, tuple[Callable[..., ListLayout], tuple[str, ...]]] = {
     "Exact": (write_faiss_index, (INDEX_FILE,)),
+    "Float16": (partial(write_faiss_index, representation="Float16"), (INDEX_FILE,)),
+    "Int8": (partial(write_faiss_index, representation="Int8"), (INDEX_FILE,)),
     "Compact": (write_compact_index, (CODES_FILE, ROWS_FILE, ORDER_FILE)),
 }
 """What writes the index of a representation, and the files it consists of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the next generation of a collection is to be. `threads` are FAISS's, for this process from then on."""
+
+    collection: str
+    embedder: str
+    dimension: int
+    threads: int
+    representation: Representation = "Exact"
+    training_rows: int = MAX_TRAINING_ROWS
+    """At most so many, where memory to train on is short."""
+    sealed: int = 0
+    """As the manifest's."""
+
+
+def training_rows_of(plan: Plan, count: int) -> int:
+    """What the index of so many vectors would be trained on, with room for it."""
+    if plan.representation == "Compact":
+        return min(count, list_count(count) * ROWS_PER_LIST)
+    layout = list_layout(count, plan.representation)
+    if layout.nlist:
+        return training_rows(count, layout.nlist)
+    return min(count, MAX_TRAINING_ROWS) if plan.representation == "Int8" else 0
+
+
+def build_bytes(plan: Plan, count: int) -> int:
+    """Anonymous bytes at most while the index of so many vectors is built, without what a bare process has.
+
+    First the rows to train on, twice while FAISS assigns them; then for each row its list and its place in the order.
+    Codes of a compact index grow by doubling. Measured against RssAnon in `tests/engine/test_build_bytes.py`.
+    """
+    vector = plan.dimension * FLOAT_BYTES
+    training = 2 * min(count, plan.training_rows) * vector
+    filling = 3 * block_rows(plan.dimension) * vector + count * 2 * _ORDER_BYTES
+    lists = list_layout(count, plan.representation).nlist * vector
+    if plan.representation == "Compact":
+        filling += 2 * count * (code_bytes(plan.dimension, code_bits(count)) + _ORDER_BYTES)
+        # The rotation, and 400 queries at once that recall is measured with.
+        lists = (list_count(count) + plan.dimension) * vector + _QUERIES_BYTES
+    return max(training, filling) + lists + _STORE_BYTES
 
 
 def build_collection(
@@ -71,49 +131,72 @@ def build_collection(
     """Builds and publishes the next generation of a collection in its folder `target`, which is made when missing.
 
     `progress` gets the number of chunks stored so far, after each batch. `threads` are FAISS's, for this process from
-    then on. Raises BuildInProgress, BuildFailed (no chunks, or vectors of a wrong shape), ChunkStoreInvalid (an id
-    twice) or OSError; then nothing was published and nothing is left behind.
+    then on. Raises BuildInProgress, BuildFailed (no chunks, vectors of a wrong shape, or a log of writes that the new
+    generation would contradict), ChunkStoreInvalid (an id twice) or OSError; then nothing was published and nothing is
+    left behind.
     """
     target.mkdir(parents=True, exist_ok=True)
-    with _sole_builder(target):
-        remove_leftovers(target)
-        number = max((number for number, _ in generation_directories(target)), default=0) + 1
-        building = target / f"{BUILDING_PREFIX}{os.getpid()}"
-        building.mkdir()
-        try:
-            count = _write_chunks(building, chunks, embedder, progress)
-            write_index, index_files = _WRITERS[representation]
-            lists = write_index(building, count=count, dimension=embedder.dimension, threads=threads)
-            files = {name: _synced_entry(building / name) for name in (CHUNKS_FILE, VECTORS_FILE, *index_files)}
-            manifest = Manifest(
-                collection=collection,
-                generation=number,
-                count=count,
-                dimension=embedder.dimension,
-                index_type=lists.index_type,
-                nlist=lists.nlist,
-                nprobe=lists.nprobe,
-                representation=representation,
-                code_bits=lists.code_bits,
-                rerank=lists.rerank,
-                recall=lists.recall,
-                embedder=embedder.name,
-                created=datetime.now(UTC),
-                files=files,
-            )
-            published = _publish(building, manifest, generation_directory(target, number))
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
-            raise
-        remove_old_generations(target, number)
+    plan = Plan(collection, embedder.name, embedder.dimension, threads, representation)
+    with sole_builder(target):
+        if (target / LOG_FILE).exists():
+            raise BuildFailed(f"{target} holds writes of a writer: write to that, or remove the collection first")
+        return publish_next(target, plan, lambda building: _write_chunks(building, chunks, embedder, progress))
+
+
+def publish_next(target: Path, plan: Plan, fill: Callable[[Path], int]) -> Generation:
+    """Publishes what `fill` writes into a folder: chunk store and vectors file, of as many rows as it says.
+
+    For the holder of the collection's build lock. Raises as build_collection, and what `fill` raises.
+    """
+    remove_leftovers(target)
+    number = max((number for number, _ in generation_directories(target)), default=0) + 1
+    building = target / f"{BUILDING_PREFIX}{os.getpid()}"
+    building.mkdir()
+    try:
+        count = fill(building)
+        passed(Failpoint.CHUNKS_SEALED)
+        write_index, index_files = _WRITERS[plan.representation]
+        lists = write_index(
+            building,
+            count=count,
+            dimension=plan.dimension,
+            threads=plan.threads,
+            most_training_rows=plan.training_rows,
+        )
+        files = {name: _synced_entry(building / name) for name in (CHUNKS_FILE, VECTORS_FILE, *index_files)}
+        passed(Failpoint.INDEX_WRITTEN)
+        manifest = Manifest(
+            collection=plan.collection,
+            generation=number,
+            count=count,
+            dimension=plan.dimension,
+            index_type=lists.index_type,
+            nlist=lists.nlist,
+            nprobe=lists.nprobe,
+            representation=plan.representation,
+            code_bits=lists.code_bits,
+            rerank=lists.rerank,
+            recall=lists.recall,
+            sealed=plan.sealed,
+            embedder=plan.embedder,
+            created=datetime.now(UTC),
+            files=files,
+        )
+        published = _publish(building, manifest, generation_directory(target, number))
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    remove_old_generations(target, number)
+    passed(Failpoint.OLD_REMOVED)
     return Generation(published, manifest)
 
 
 @contextmanager
-def _sole_builder(target: Path) -> Generator[None]:
-    """Holds the build lock of a collection: the kernel frees it when the builder dies, unlike a file with its pid.
+def sole_builder(target: Path) -> Generator[None]:
+    """Holds the build lock of a collection, or raises BuildInProgress.
 
-    A pid says nothing on a shared volume, where every container has a process 1.
+    The kernel frees it when the builder dies, unlike a file with its pid: on a shared volume, where every container
+    has a process 1, a pid says nothing.
     """
     descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -158,7 +241,9 @@ def _embedded(batch: list[Chunk], embedder: Embedder) -> Vectors:
 def _publish(building: Path, manifest: Manifest, directory: Path) -> Path:
     _sync(write_manifest(building, manifest))
     _sync(building)
+    passed(Failpoint.MANIFEST_WRITTEN)
     building.rename(directory)
+    passed(Failpoint.PUBLISHED)
     _sync(directory.parent)
     return directory
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import IndexClosed, IndexInvalid, QueryInvalid
 from membudget_engine.index.compact_codes import CompactCodes, owned_bytes, read_codes, read_order
+from membudget_engine.index.effort import Effort
 from membudget_engine.index.float_rows import FloatRows, Positions
 from membudget_engine.index.manifest import CODES_FILE, ORDER_FILE, ROWS_FILE, Manifest
 from membudget_engine.index.page_advice import file_mapping_at
@@ -62,7 +63,7 @@ class CompactIndex:
         order = PageOrder(rows.addresses(codes.first[:-1]), rows.addresses(codes.first[1:]), mapping.range)
         return cls(directory, manifest, _Opened(codes, rows, row_ids, PagedFile(file, mapping, order)))
 
-    def search(self, vectors: Vectors, k: int) -> tuple[Vectors, _RowIds]:
+    def search(self, vectors: Vectors, k: int, effort: Effort = Effort.FULL) -> tuple[Vectors, _RowIds]:
         """As MappedIndex.search, with scores of float16 rows. Raises QueryInvalid, IndexClosed."""
         opened = self._open()
         expected = self._manifest.dimension
@@ -73,7 +74,7 @@ class CompactIndex:
             )
         count = self._manifest.count
         k = min(k, count)
-        compared = min(count, max(1, -(-k * self._manifest.rerank // HITS_OF_RERANK)))
+        compared = min(count, max(1, -(-k * effort.of(self._manifest.rerank) // HITS_OF_RERANK)))
         _, candidates = opened.codes.index.search(vectors, max(k, compared))
         scores = np.full((len(vectors), k), -np.finfo(np.float32).max, dtype=np.float32)
         found = np.full((len(vectors), k), -1, dtype=np.int64)

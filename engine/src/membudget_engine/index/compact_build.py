@@ -15,10 +15,12 @@ import numpy.typing as npt
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import BuildFailed
 from membudget_engine.index.compact_codes import new_codes
-from membudget_engine.index.faiss_writer import ListLayout
+from membudget_engine.index.faiss_writer import MAX_TRAINING_ROWS, ListLayout
 from membudget_engine.index.float_rows import FloatRows
 from membudget_engine.index.manifest import CODES_FILE, ORDER_FILE, ROWS_FILE, VECTORS_FILE
 from membudget_engine.index.recall import RecallSample, recall, recall_sample
+from membudget_engine.index.steady_file import SteadyFile
+from membudget_engine.index.vector_file import ScatteredRows, block_rows, nearest_lists
 
 MAX_LISTS = 1_000
 ROWS_PER_LIST = 64
@@ -31,7 +33,6 @@ RECALL_WANTED = 0.955
 """Of the true ten neighbours, in the sample that the number of probed lists is chosen by."""
 
 _RERANK = {1: 60, 2: 25}
-_ROWS_PER_BATCH = 5_000
 _SEED = 20_261_120
 """Fixed: the same chunks give the same index."""
 
@@ -45,24 +46,33 @@ def list_count(count: int) -> int:
     return max(1, min(math.isqrt(count), count // ROWS_PER_LIST, MAX_LISTS))
 
 
+def code_bits(count: int) -> int:
+    """Bits of each place of a code, where so many vectors have codes."""
+    return 2 if count <= TWO_BITS_UP_TO else 1
+
+
 def probe_steps(nlist: int) -> list[int]:
     """How many lists may be probed, from a 32nd up to all, each a quarter more than the last or so."""
     shares = (32, 24, 16, 14, 12, 10, 8, 6, 4, 3, 2, 1)
     return sorted({-(-nlist // share) for share in shares})
 
 
-def write_compact_index(directory: Path, *, count: int, dimension: int, threads: int) -> ListLayout:
+def write_compact_index(
+    directory: Path, *, count: int, dimension: int, threads: int, most_training_rows: int = MAX_TRAINING_ROWS
+) -> ListLayout:
     """Writes codes, rows and order beside `vectors.f32` (count x dimension float32).
 
     Raises BuildFailed for a value that no float16 can hold, OSError.
     """
     faiss.omp_set_num_threads(threads)
     vectors = directory / VECTORS_FILE
-    centroids = _centroids(vectors, count, dimension)
-    assigned = _assigned(vectors, count, centroids)
+    centroids = _centroids(vectors, count, dimension, most_training_rows)
+    quantizer = faiss.IndexFlatIP(dimension)
+    quantizer.add(centroids)
+    assigned = nearest_lists(vectors, count, quantizer)
     order = np.argsort(assigned, kind="stable")
     order.astype(np.int32).tofile(directory / ORDER_FILE)
-    bits = 2 if count <= TWO_BITS_UP_TO else 1
+    bits = code_bits(count)
     rotation = faiss.RandomRotationMatrix(dimension, dimension)
     rotation.init(_SEED)
     index, lists = new_codes(rotation, rotation.apply(centroids), bits)
@@ -83,27 +93,15 @@ def write_compact_index(directory: Path, *, count: int, dimension: int, threads:
     return ListLayout("IVFRaBitQ", lists.nlist, lists.nprobe, bits, _RERANK[bits], reached)
 
 
-def _centroids(vectors: Path, count: int, dimension: int) -> Vectors:
+def _centroids(vectors: Path, count: int, dimension: int, most_rows: int) -> Vectors:
     nlist = list_count(count)
-    picked = np.random.default_rng(_SEED).choice(count, min(count, nlist * ROWS_PER_LIST), replace=False)
-    sample = _mapped_rows(vectors, 0, count, dimension)[np.sort(picked)]
+    picked = np.random.default_rng(_SEED).choice(count, min(count, nlist * ROWS_PER_LIST, most_rows), replace=False)
+    sample = ScatteredRows(vectors, count, dimension)[np.sort(picked)]
     lists = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, nlist, faiss.METRIC_INNER_PRODUCT)
     lists.cp.seed = _SEED
     lists.cp.min_points_per_centroid = 1  # else FAISS warns of a small collection, on which nothing depends
     lists.train(sample)
     return lists.quantizer.reconstruct_n(0, nlist)
-
-
-def _assigned(vectors: Path, count: int, centroids: Vectors) -> _Int64:
-    """The list of each row."""
-    quantizer = faiss.IndexFlatIP(centroids.shape[1])
-    quantizer.add(centroids)
-    assigned = np.empty(count, dtype=np.int64)
-    for first in range(0, count, _ROWS_PER_BATCH):
-        rows = min(_ROWS_PER_BATCH, count - first)
-        _, nearest = quantizer.search(_mapped_rows(vectors, first, rows, centroids.shape[1]), 1)
-        assigned[first : first + rows] = nearest[:, 0]
-    return assigned
 
 
 def _fill(
@@ -115,11 +113,14 @@ def _fill(
     rows_file: Path,
 ) -> None:
     """Codes into their lists and rows into their file, both in the order of the lists."""
-    with rows_file.open("wb") as stream:
-        for first in range(0, len(order), _ROWS_PER_BATCH):
-            rows = order[first : first + _ROWS_PER_BATCH]
-            batch = _mapped_rows(vectors, 0, len(order), lists.d)[rows]
-            if np.abs(batch).max() > _LARGEST_FLOAT16:
+    source = ScatteredRows(vectors, len(order), lists.d)
+    step = block_rows(lists.d)
+    with rows_file.open("wb") as plain:
+        stream = SteadyFile(plain)
+        for first in range(0, len(order), step):
+            rows = order[first : first + step]
+            batch = source[rows]
+            if max(batch.max(), -batch.min()) > _LARGEST_FLOAT16:
                 raise BuildFailed(f"{vectors} has values over {_LARGEST_FLOAT16}, which no float16 can hold")
             stream.write(batch.astype(np.float16).data)
             rotated, ids = rotation.apply(batch), np.arange(first, first + len(rows), dtype=np.int64)
@@ -137,9 +138,3 @@ def _reached(index: faiss.Index, rows: FloatRows, order: _Int64, sample: RecallS
         best = others[np.argsort(-rows.likeness(query, others), kind="stable")[:wanted]]
         its_rows[: len(best)] = order[best]
     return recall(found, sample.neighbours)
-
-
-def _mapped_rows(vectors: Path, first: int, rows: int, dimension: int) -> Vectors:
-    # Mapped anew for each batch: pages of batches that are done leave the resident set with their mapping.
-    offset = first * dimension * np.dtype(np.float32).itemsize
-    return np.memmap(vectors, dtype=np.float32, mode="r", offset=offset, shape=(rows, dimension))

@@ -13,18 +13,29 @@ import numpy as np
 import numpy.typing as npt
 
 from membudget_engine.errors import IndexInvalid
-from membudget_engine.index.manifest import Manifest
+from membudget_engine.index.manifest import IndexType, Manifest, Representation
 
-ServedIndex = faiss.IndexFlatIP | faiss.IndexIVFFlat
+ServedIndex = faiss.IndexFlatIP | faiss.IndexIVFFlat | faiss.IndexScalarQuantizer | faiss.IndexIVFScalarQuantizer
+ListedIndex = faiss.IndexIVFFlat | faiss.IndexIVFScalarQuantizer
 
 _Addresses = npt.NDArray[np.int64]
 
-_ALLOWED_HEADERS = {"Flat": b"IxFI", "IVFFlat": b"IwFl"}
+_ALLOWED_HEADERS = {"Flat": b"IxFI", "IVFFlat": b"IwFl", "Scalar": b"IxSQ", "IVFScalar": b"IwSq"}
 """First bytes of the only index types that FAISS is let at."""
+
+_NAMES: dict[IndexType, str] = {
+    "Flat": "IndexFlatIP",
+    "IVFFlat": "IndexIVFFlat",
+    "Scalar": "IndexScalarQuantizer",
+    "IVFScalar": "IndexIVFScalarQuantizer",
+}
+_KINDS: dict[Representation, int] = {"Float16": faiss.ScalarQuantizer.QT_fp16, "Int8": faiss.ScalarQuantizer.QT_8bit}
 
 _FLAT_PART_BYTES = 256 * 1024
 """A flat index has no lists; it goes in parts of this size, so that a page-out stops near what was asked."""
 
+_CODE_BYTES: dict[Representation, int] = {"Exact": 4, "Float16": 2, "Int8": 1}
+"""Of one place of a vector."""
 _FLOAT_BYTES = 4
 _ID_BYTES = 8
 
@@ -48,9 +59,9 @@ def read_loaded(file: Path, manifest: Manifest) -> ServedIndex:
 
 def loaded_bytes(manifest: Manifest) -> int:
     """Anonymous bytes of a loaded index of this manifest: vectors, in lists their row ids too, and centroids."""
-    vector = manifest.dimension * _FLOAT_BYTES
-    ids = _ID_BYTES if manifest.index_type == "IVFFlat" else 0
-    return manifest.count * (vector + ids) + manifest.nlist * vector
+    vector = manifest.dimension * _CODE_BYTES[manifest.representation]
+    ids = _ID_BYTES if manifest.nlist else 0
+    return manifest.count * (vector + ids) + manifest.nlist * manifest.dimension * _FLOAT_BYTES
 
 
 def _read(file: Path, manifest: Manifest, flags: int) -> ServedIndex:
@@ -72,9 +83,10 @@ def part_addresses(index: ServedIndex) -> tuple[_Addresses, _Addresses]:
 
     A list's ids follow its vectors in the file, so both are one part. An empty list has the address 0 for both.
     """
-    if isinstance(index, faiss.IndexFlatIP):
-        first = int(index.get_xb())
-        end = first + index.ntotal * index.d * _FLOAT_BYTES
+    if not isinstance(index, ListedIndex):
+        exact = isinstance(index, faiss.IndexFlatIP)
+        first = int(index.get_xb() if exact else index.codes.data())
+        end = first + index.ntotal * (index.d * _FLOAT_BYTES if exact else index.sq.code_size)
         starts = np.arange(first, end, _FLAT_PART_BYTES, dtype=np.int64)
         return starts, np.minimum(starts + _FLAT_PART_BYTES, end)
     lists = index.invlists
@@ -103,13 +115,17 @@ def deserialization_limits(*, byte_count: int, repetitions: int) -> Generator[No
 
 def _checked(file: Path, index: faiss.Index, manifest: Manifest) -> ServedIndex:
     found: tuple[object, ...] = (type(index).__name__, index.d, index.ntotal, index.metric_type)
-    expected: tuple[object, ...] = (manifest.dimension, manifest.count, faiss.METRIC_INNER_PRODUCT)
-    if isinstance(index, faiss.IndexIVFFlat):
+    shape = manifest.dimension, manifest.count, faiss.METRIC_INNER_PRODUCT
+    expected: tuple[object, ...] = (_NAMES[manifest.index_type], *shape)
+    if isinstance(index, ListedIndex):
         quantizer = faiss.downcast_index(index.quantizer)
-        found = (*found, index.nlist, index.nprobe, type(quantizer).__name__, quantizer.ntotal)
-        expected = ("IndexIVFFlat", *expected, manifest.nlist, manifest.nprobe, "IndexFlatIP", manifest.nlist)
-    else:
-        expected = ("IndexFlatIP", *expected)
+        found = (*found, index.nlist, index.nprobe, type(quantizer).__name__, quantizer.d, quantizer.ntotal)
+        expected = (*expected, manifest.nlist, manifest.nprobe, "IndexFlatIP", manifest.dimension, manifest.nlist)
+    if isinstance(index, faiss.IndexScalarQuantizer | faiss.IndexIVFScalarQuantizer):
+        code_bytes = manifest.dimension * _CODE_BYTES[manifest.representation]
+        found = (*found, index.sq.qtype, index.sq.d, index.sq.code_size, index.sq.trained.size(), index.code_size)
+        places = 2 * manifest.dimension if manifest.representation == "Int8" else 0
+        expected = (*expected, _KINDS[manifest.representation], manifest.dimension, code_bytes, places, code_bytes)
     if found != expected or not isinstance(index, ServedIndex):
         raise IndexInvalid(f"{file} is {found}, its manifest says {expected}: rebuild it")
     return index

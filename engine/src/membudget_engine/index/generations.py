@@ -98,6 +98,14 @@ def remove_old_generations(collection: Path, newest: int) -> None:
             shutil.rmtree(directory.rename(collection / f"{_REMOVING_PREFIX}{directory.name}"))
 
 
+def fallback_manifest(collection: Path, newest: int) -> Manifest | None:
+    """Of the newest complete generation before this one. Raises OSError for an unlistable folder."""
+    for number, directory in reversed(generation_directories(collection)):
+        if number < newest and _is_complete(directory):
+            return read_manifest(directory)
+    return None
+
+
 def _numbered_manifest(directory: Path, number: int) -> Manifest:
     manifest = read_manifest(directory)
     if manifest.generation != number:

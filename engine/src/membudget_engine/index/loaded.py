@@ -10,6 +10,7 @@ import numpy as np
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import IndexClosed, IndexInvalid, QueryInvalid
 from membudget_engine.index.compact import CompactIndex
+from membudget_engine.index.effort import Effort
 from membudget_engine.index.faiss_reader import ServedIndex, loaded_bytes, part_addresses, read_loaded
 from membudget_engine.index.manifest import INDEX_FILE, Manifest
 from membudget_engine.index.mapped import MappedIndex, RowIds
@@ -39,8 +40,9 @@ class LoadedIndex:
             raise IndexInvalid(f"{file} was mapped, not loaded into anonymous memory")
         return cls(file, manifest, index)
 
-    def search(self, vectors: Vectors, k: int) -> tuple[Vectors, RowIds]:
-        """As MappedIndex.search. Raises QueryInvalid, IndexClosed."""
+    def search(self, vectors: Vectors, k: int, effort: Effort = Effort.FULL) -> tuple[Vectors, RowIds]:
+        """As MappedIndex.search; its memory is there whatever the effort. Raises QueryInvalid, IndexClosed."""
+        del effort
         index = self._open()
         if vectors.ndim != 2 or vectors.shape[1] != index.d or vectors.dtype != np.float32 or k < 1:  # noqa: PLR2004
             raise QueryInvalid(

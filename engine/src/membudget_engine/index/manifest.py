@@ -21,11 +21,13 @@ CODES_FILE = "codes.faiss"
 ROWS_FILE = "rows.f16"
 ORDER_FILE = "order.i32"
 
-IndexType = Literal["Flat", "IVFFlat", "IVFRaBitQ"]
+IndexType = Literal["Flat", "IVFFlat", "Scalar", "IVFScalar", "IVFRaBitQ"]
 
-Representation = Literal["Exact", "Compact"]
-"""Exact: float32 vectors, mapped. Compact: codes in memory and mapped float16 rows (docs/decisions/0013)."""
+Representation = Literal["Exact", "Float16", "Int8", "Compact"]
+"""Exact: float32 vectors, mapped. Float16, Int8: half and a quarter of their bytes, mapped, Int8 with a range for each
+dimension. Compact: codes in memory and mapped float16 rows (docs/decisions/0013)."""
 
+_SEARCHED_FILES = (INDEX_FILE, CODES_FILE, ROWS_FILE, ORDER_FILE)
 _BLOCK_BYTES = 1024 * 1024
 _MAX_MANIFEST_BYTES = 64 * 1024
 
@@ -53,21 +55,28 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     dimension: _Positive
     index_type: IndexType
     nlist: _Count
-    """Inverted lists; 0 for Flat."""
+    """Inverted lists; 0 for Flat and Scalar."""
     nprobe: _Count
-    """Lists that a query looks into; 0 for Flat."""
+    """Lists that a query looks into; 0 for Flat and Scalar."""
     representation: Representation = "Exact"
     code_bits: Annotated[int, msgspec.Meta(ge=0, le=2)] = 0
-    """Of each place of a vector in memory; 0 for Exact."""
+    """Of each place of a vector in memory; 0 but for Compact."""
     rerank: _Count = 0
-    """Rows compared for ten hits; 0 for Exact."""
+    """Rows compared for ten hits; 0 but for Compact."""
     recall: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     """Of the true ten neighbours at these figures, in a sample of the collection's own rows; None when not measured."""
+    sealed: _Count = 0
+    """Writes of the collection's log up to this number are in it; 0 for a generation that no writer sealed."""
     embedder: str
     """Name of the embedder; a query must be embedded by the same."""
     created: Annotated[datetime, msgspec.Meta(tz=True)]
     """UTC."""
     files: dict[_FileName, FileEntry]
+
+    @property
+    def index_bytes(self) -> int:
+        """Of the files that a search reads."""
+        return sum(self.files[name].bytes for name in _SEARCHED_FILES if name in self.files)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Path:
@@ -123,7 +132,7 @@ def verify(directory: Path, manifest: Manifest) -> None:
 
 def _check_lists(file: Path, manifest: Manifest) -> None:
     """What the field types cannot say: lists, probes and codes fit the type of the index and its representation."""
-    if manifest.index_type == "Flat":
+    if manifest.index_type in {"Flat", "Scalar"}:
         fits = (manifest.nlist, manifest.nprobe) == (0, 0)
     else:
         fits = 1 <= manifest.nprobe <= manifest.nlist <= manifest.count
@@ -133,9 +142,10 @@ def _check_lists(file: Path, manifest: Manifest) -> None:
             f"{manifest.count} vectors; rebuild"
         )
     compact = manifest.representation == "Compact"
-    kinds = compact, manifest.index_type == "IVFRaBitQ", manifest.code_bits > 0, manifest.rerank > 0
+    kinds = manifest.index_type == "IVFRaBitQ", manifest.code_bits > 0, manifest.rerank > 0
+    scalar = manifest.index_type in {"Scalar", "IVFScalar"}
     missing = {CODES_FILE, ROWS_FILE, ORDER_FILE} - manifest.files.keys()
-    if any(kind is not compact for kind in kinds):
+    if any(kind is not compact for kind in kinds) or scalar != (manifest.representation in {"Float16", "Int8"}):
         raise ManifestInvalid(
             f"{file}: index {manifest.index_type}, {manifest.code_bits} bits and a rerank of {manifest.rerank} do not "
             f"fit the representation {manifest.representation}; rebuild"

@@ -10,13 +10,13 @@ fault, so nothing here leads to them.
 from dataclasses import dataclass
 from pathlib import Path
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import IndexClosed, IndexInvalid, QueryInvalid
-from membudget_engine.index.faiss_reader import ServedIndex, part_addresses, read_mapped
+from membudget_engine.index.effort import Effort
+from membudget_engine.index.faiss_reader import ListedIndex, ServedIndex, part_addresses, read_mapped
 from membudget_engine.index.manifest import INDEX_FILE, Manifest
 from membudget_engine.index.page_advice import MADV_NORMAL, advise, file_mapping_at
 from membudget_engine.index.page_order import PageOrder
@@ -61,7 +61,7 @@ class MappedIndex:
         order = PageOrder(starts, ends, mapping.range)
         return cls(file, manifest.count, _Opened(index, PagedFile(file, mapping, order)))
 
-    def search(self, vectors: Vectors, k: int) -> tuple[Vectors, RowIds]:
+    def search(self, vectors: Vectors, k: int, effort: Effort = Effort.FULL) -> tuple[Vectors, RowIds]:
         """The rows with the largest inner products: scores and row ids, both (len(vectors), min(k, count)).
 
         Vectors are (n, dimension) float32. Where the probed lists hold fewer than k rows the id is -1. Raises
@@ -75,9 +75,11 @@ class MappedIndex:
                 f"(n, {index.d}) and k from 1"
             )
         k = min(k, self._count)
-        if isinstance(index, faiss.IndexFlatIP):
+        if not isinstance(index, ListedIndex):
             return index.search(vectors, k)
         likeness, lists = index.quantizer.search(vectors, index.nprobe)
+        # FAISS passes over a list of -1.
+        lists[:, effort.of(index.nprobe) :] = -1
         opened.pages.order.probed(lists)
         return index.search_preassigned(vectors, k, lists, likeness)
 

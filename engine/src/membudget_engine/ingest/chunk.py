@@ -8,7 +8,8 @@ from typing import Literal
 
 import msgspec
 
-ChunkKind = Literal["function", "method", "class"]
+ChunkKind = Literal["function", "method", "class", "text", "vector"]
+"""The first three of source trees, "text" of documents, "vector" of a row of vectors that nothing is said of."""
 
 ID_LENGTH = 16
 """Hex digits of a chunk id: 64 bits, a collision among a million chunks has a chance of 3 in 100 million."""

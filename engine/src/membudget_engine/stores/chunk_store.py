@@ -37,6 +37,10 @@ _SCHEMA = """CREATE TABLE chunks (
 _INSERT = f"INSERT INTO chunks (row, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
 _BY_ROW = f"SELECT {_COLUMNS} FROM chunks WHERE row = ?"  # noqa: S608 - constants
 _BY_ID = f"SELECT {_COLUMNS} FROM chunks WHERE id = ?"  # noqa: S608 - constants
+_ROW_OF = "SELECT row FROM chunks WHERE id = ?"
+_COPY = f"""INSERT INTO chunks (row, {_COLUMNS}) SELECT row_number() OVER (ORDER BY row) - 1, {_COLUMNS}
+    FROM former.chunks WHERE row NOT IN (SELECT row FROM temp.dropped) ORDER BY row"""  # noqa: S608 - constants
+_HAS_PATH = "SELECT 1 FROM chunks WHERE path = ? LIMIT 1"
 
 _Stored = tuple[str, str, str, ChunkKind, str, str, str, str | bytes, int, int]
 
@@ -44,18 +48,20 @@ _Stored = tuple[str, str, str, ChunkKind, str, str, str, str | bytes, int, int]
 class ChunkStoreWriter:
     """Writes a new store. Leaving the with block without seal() leaves a file that no reader accepts."""
 
-    def __init__(self, file: Path) -> None:
-        if file.exists():
+    def __init__(self, file: Path, rows: int | None = None) -> None:
+        """With `rows`, the store keeps what was committed across a crash; so many rows of it are gone on from."""
+        if rows is None and file.exists():
             raise ChunkStoreInvalid(f"{file} exists: a chunk store is written once, into a new folder")
         self._file = file
-        self._rows = 0
-        self._connection = sqlite3.connect(file, isolation_level=None)
+        self._rows = rows or 0
+        self._connection = sqlite3.connect(file, isolation_level=None, uri=True)
         self._execute(f"PRAGMA page_size = {PAGE_BYTES}")
         # No journal, no syncs: a half-written store is thrown away with its folder, seal() syncs the whole file.
-        self._execute("PRAGMA journal_mode = OFF")
-        self._execute("PRAGMA synchronous = OFF")
-        self._execute(_SCHEMA)
+        self._execute("PRAGMA journal_mode = OFF" if rows is None else "PRAGMA journal_mode = TRUNCATE")
+        self._execute("PRAGMA synchronous = OFF" if rows is None else "PRAGMA synchronous = FULL")
         self._execute("BEGIN")
+        self._execute(_SCHEMA if rows is None else _SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS", 1))
+        self._execute("DELETE FROM chunks WHERE row >= ?", (self._rows,))
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +84,33 @@ class ChunkStoreWriter:
             if self._rows % _ROWS_PER_TRANSACTION == 0:
                 self._execute("COMMIT")
                 self._execute("BEGIN")
+
+    def copy(self, former: Path, dropped: Iterable[int]) -> None:
+        """Takes over the rows of a sealed store but these, in their order; only into a store that has none yet.
+
+        Raises ChunkStoreInvalid when the former store cannot be read.
+        """
+        try:
+            self._execute("COMMIT")
+            self._execute("ATTACH ? AS former", (f"{former.absolute().as_uri()}?mode=ro&immutable=1",))
+            self._execute("CREATE TEMP TABLE dropped (row INTEGER PRIMARY KEY)")
+            self._execute("BEGIN")
+            for row in dropped:
+                self._execute("INSERT INTO temp.dropped VALUES (?)", (row,))
+            with closing(self._connection.execute(_COPY)) as copied:
+                self._rows = copied.rowcount
+            self._execute("COMMIT")
+            self._execute("DETACH former")
+            self._execute("BEGIN")
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            raise ChunkStoreInvalid(f"{former}: {error}; take another generation or rebuild") from error
+
+    def commit(self) -> None:
+        """What was added holds from now on, where the store keeps it."""
+        self._execute("COMMIT")
+        self._execute("BEGIN")
 
     def seal(self) -> None:
         """Ends writing: everything is on the disk, and the version that readers ask for is written last."""
@@ -123,6 +156,21 @@ class ChunkStore:
         """The chunk of this id, or None: an id may come from an older generation."""
         with self._reading() as connection:
             return _first_chunk(connection, _BY_ID, chunk_id)
+
+    def row_of(self, chunk_id: str) -> int | None:
+        """The row of this id, or None."""
+        with self._reading() as connection, closing(connection.execute(_ROW_OF, (chunk_id,))) as cursor:
+            found = cast("tuple[int] | None", cursor.fetchone())
+        return None if found is None else found[0]
+
+    def has_path(self, path: str) -> bool:
+        """Whether some chunk is of this file. Looks at every chunk: some milliseconds for 20,000."""
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            return False
+        with self._reading() as connection, closing(connection.execute(_HAS_PATH, (path,))) as cursor:
+            return cursor.fetchone() is not None
 
     def count(self) -> int:
         """How many chunks there are."""

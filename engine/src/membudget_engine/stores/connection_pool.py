@@ -1,6 +1,6 @@
-"""Covers a bounded pool of read-only SQLite connections to one sealed file.
+"""Covers a bounded pool of read-only SQLite connections to one file.
 
-It does not cover what is read (chunk_store) nor writing: a sealed file has no writer.
+It does not cover what is read (chunk_store, database_chunks) nor writing: a sealed file has no writer.
 """
 
 import sqlite3
@@ -21,10 +21,12 @@ CACHE_KIB = 512
 class ReadOnlyPool:
     """Opens connections when needed, hands each to one thread at a time, and keeps them until close()."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, sealed: bool = True, cache_kib: int = CACHE_KIB) -> None:
+        """A file that is not `sealed` may have one writer beside these readers."""
         self._file = file
         # as_uri escapes ? and #. immutable: no locks, no journal is looked for; a sealed file never changes.
-        self._uri = f"{file.absolute().as_uri()}?mode=ro&immutable=1"
+        self._uri = f"{file.absolute().as_uri()}?mode=ro{'&immutable=1' if sealed else ''}"
+        self._cache_kib = cache_kib
         self._free_slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
@@ -59,7 +61,7 @@ class ReadOnlyPool:
                 return self._idle.pop()
         connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
-            with closing(connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")):
+            with closing(connection.execute(f"PRAGMA cache_size = -{self._cache_kib}")):
                 return connection
         except BaseException:
             connection.close()

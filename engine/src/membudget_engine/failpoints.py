@@ -1,0 +1,78 @@
+"""Places at which a test ends this process, to prove that an acknowledged write is there again in its successor.
+
+Covers: the names of the places, and the end: SIGKILL, because whoever loses power gets no time for a word. Armed only
+by the environment variable MEMBUDGET_FAILPOINT=name:k, which ends the process when the place is passed for the k-th
+time; else `passed` does nothing. Does not cover what happens at a place. Neighbour:
+`tests/engine/test_write_crashes.py` ends a real writer at each of them.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import os
+import signal
+from collections.abc import Callable
+from typing import Final
+
+VARIABLE: Final = "MEMBUDGET_FAILPOINT"
+
+
+class Failpoint(enum.StrEnum):
+    """In the order in which a writer comes by."""
+
+    BEFORE_COMMIT = "before-commit"
+    """A write is checked and admitted, nothing of it is on the disk."""
+    AFTER_COMMIT = "after-commit"
+    """It is on the disk; no query finds it, nobody was told."""
+    APPLIED = "applied"
+    """Queries find it; nobody was told."""
+    SEAL_BEGUN = "seal-begun"
+    CHUNKS_SEALED = "chunks-sealed"
+    """Store and vectors of the next generation are written, its index is not."""
+    INDEX_WRITTEN = "index-written"
+    """Every file is synced, there is no manifest."""
+    MANIFEST_WRITTEN = "manifest-written"
+    """The folder is complete under its hidden name."""
+    PUBLISHED = "published"
+    """It has its name; the folder above is not synced, the former generations are all there."""
+    OLD_REMOVED = "old-removed"
+    """All but the fallback are gone; queries still have the former generation."""
+    EXCHANGED = "exchanged"
+    """Queries have the new one; the log still holds what it sealed."""
+    PURGED = "purged"
+    RELOAD_OPENED = "reload-opened"
+    """A newer generation is open and not served."""
+    RELOAD_EXCHANGED = "reload-exchanged"
+
+
+def arm(setting: str | None) -> Callable[[Failpoint], None]:
+    """What is called at each place.
+
+    Args:
+        setting: `name:k`; None arms nothing.
+
+    Raises:
+        ValueError: there is no such place, or k is no whole number from 1: a test must not pass for want of a crash.
+    """
+    if setting is None:
+        return _go_on
+    name, _, count = setting.partition(":")
+    armed, last = Failpoint(name), int(count)
+    if last < 1:
+        raise ValueError(f"{VARIABLE}={setting}: a place is passed for the first time, not for the {last}th")
+    passes = itertools.count(1)
+
+    def end_at_last(place: Failpoint) -> None:
+        if place is armed and next(passes) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return end_at_last
+
+
+def _go_on(_: Failpoint) -> None:
+    pass
+
+
+passed = arm(os.environ.get(VARIABLE))
+"""Called at each place; from any thread."""

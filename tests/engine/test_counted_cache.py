@@ -1,0 +1,294 @@
+"""A room bounded by number and by bytes: who gives way, who stays, and what is left when all have gone."""
+
+import random
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from membudget_contract.control_api import Budgets, FreeRequest, Means
+from membudget_contract.plan import CollectionPlan
+from membudget_contract.policy import Priority
+from membudget_engine.caches.counted_cache import CountedCache, Counts
+from membudget_runtime.bounds import start_budgets
+from membudget_runtime.entry_file import KeptEntry
+from membudget_runtime.memory_runtime import MemoryRuntime
+
+MINUTE = 60.0
+EVERYTHING = FreeRequest(means=Means.EVICT, target_bytes=1 << 40)
+Make = Callable[..., CountedCache]
+
+
+class HandClock:
+    """Stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """At no particular time."""
+    return HandClock()
+
+
+@pytest.fixture
+def make(runtime: MemoryRuntime, clock: HandClock) -> Make:
+    """A room of a minute; further arguments as for `CountedCache`."""
+
+    def made(counts: Counts, *, max_bytes: int = 1 << 30, **options: object) -> CountedCache:
+        return CountedCache(
+            "room",
+            runtime,
+            counts=counts,
+            max_bytes=max_bytes,
+            ttl_seconds=MINUTE,
+            clock=clock,
+            **options,  # type: ignore[arg-type]
+        )
+
+    return made
+
+
+def ranked(runtime: MemoryRuntime, classes: dict[str, Priority], **fields: object) -> Budgets:
+    """The budgets in force, with these classes."""
+    plans = tuple(CollectionPlan(name=name, priority=priority) for name, priority in classes.items())
+    budgets = msgspec.structs.replace(start_budgets({"MEMBUDGET_TOTAL": "4Gi"}), collections=plans, **fields)
+    runtime.apply(budgets)
+    return budgets
+
+
+def held(cache: CountedCache, keys: range, collection: str = "c") -> list[int]:
+    """Which of these keys are kept, asked oldest first, so that the order stays."""
+    return [number for number in keys if cache.get(collection, b"%d" % number) is not None]
+
+
+def test_what_is_put_is_found_and_one_more_than_the_number_drops_the_oldest_use(make: Make) -> None:
+    """R-E06, R-E07: a bound by number, least recently used first."""
+    cache = make(Counts(3))
+    for number in range(3):
+        assert cache.put("c", b"%d" % number, b"value %d" % number)
+    assert cache.get("c", b"0") == b"value 0"
+
+    cache.put("c", b"3", b"value 3")
+
+    assert held(cache, range(4)) == [0, 2, 3]
+    assert (len(cache), cache.counters.evictions, cache.entries_of("c")) == (3, 1, 3)
+
+
+def test_each_collection_has_a_number_of_its_own(make: Make) -> None:
+    """R-E22: per engine and per collection, and a collection that is named has another."""
+    cache = make(Counts(10, 2, {"large": 5}))
+    for collection in ("small", "large", "other"):
+        for number in range(6):
+            cache.put(collection, b"%d" % number, b"v")
+
+    assert {name: cache.entries_of(name) for name in ("small", "large", "other")} == {
+        "small": 2,
+        "large": 5,
+        "other": 2,
+    }
+    assert held(cache, range(6), "large") == [1, 2, 3, 4, 5]
+
+
+def test_the_number_of_the_whole_holds_over_all_collections(make: Make) -> None:
+    """R-E22: what is oldest anywhere gives way."""
+    cache = make(Counts(4, 3))
+    for number in range(3):
+        cache.put("a", b"%d" % number, b"v")
+        cache.put("b", b"%d" % number, b"v")
+
+    assert (len(cache), held(cache, range(3), "a"), held(cache, range(3), "b")) == (4, [1, 2], [1, 2])
+
+
+def test_bytes_hold_as_well_as_the_number(make: Make) -> None:
+    """R-E06: by entries and by bytes, and a value over the bound is refused with nothing evicted for it."""
+    cache = make(Counts(100), max_bytes=64 * 1024)
+    for number in range(20):
+        assert cache.put("c", b"%d" % number, random.Random(number).randbytes(10_000))
+
+    assert 1 < len(cache) < 7
+    assert cache.owned_bytes() <= 64 * 1024
+    before = len(cache)
+    assert not cache.put("c", b"huge", random.Random(1).randbytes(70_000))
+    assert (len(cache), cache.counters.refused) == (before, 1)
+
+
+def test_a_ceiling_of_the_plan_holds_in_place_of_the_rooms_own(make: Make, runtime: MemoryRuntime) -> None:
+    """R-P05: resized live, wider and tighter, without a flush."""
+    cache = make(Counts(100), max_bytes=64 * 1024)
+    budgets = ranked(runtime, {})
+    ceilings = {**budgets.components, "room": 512 * 1024}
+    runtime.apply(msgspec.structs.replace(budgets, components=ceilings))
+    for number in range(20):
+        cache.put("c", b"%d" % number, random.Random(number).randbytes(10_000))
+    assert len(cache) == 20
+
+    runtime.apply(msgspec.structs.replace(budgets, components=ceilings | {"room": 100 * 1024}))
+
+    assert 5 < len(cache) < 10
+    assert cache.owned_bytes() <= 100 * 1024
+    assert cache.get("c", b"19") is not None
+
+
+def test_the_lowest_class_gives_way_first_and_critical_never(make: Make, runtime: MemoryRuntime) -> None:
+    """R-P07: by number, by bytes, and when the ladder asks."""
+    cache = make(Counts(3))
+    ranked(runtime, {"pinned": Priority.CRITICAL, "high": Priority.HIGH, "low": Priority.LOW})
+    for collection in ("low", "pinned", "high"):
+        cache.put(collection, b"0", b"v")
+    cache.get("low", b"0")
+
+    assert cache.put("c", b"0", b"v")
+    assert cache.entries_of("low") == 0
+    assert cache.put("high", b"1", b"v")
+    assert cache.entries_of("c") == 0
+    assert not cache.put("c", b"0", b"v")
+
+    runtime.free(EVERYTHING)
+    assert [use.name for use in cache.collections()] == ["pinned"]
+
+
+def test_a_full_room_of_critical_entries_refuses_the_next(make: Make, runtime: MemoryRuntime) -> None:
+    """R-P07: Critical is never evicted, not even for its like."""
+    cache = make(Counts(2))
+    ranked(runtime, {"pinned": Priority.CRITICAL})
+
+    kept = [cache.put("pinned", b"%d" % number, b"v") for number in range(3)]
+
+    assert (kept, held(cache, range(3), "pinned")) == ([True, True, False], [0, 1])
+
+
+def test_an_entry_is_gone_after_its_time_and_a_use_may_renew_it(make: Make, clock: HandClock) -> None:
+    """R-E06, R-E07: three minutes are three minutes; an idle time begins again with each use."""
+    cache = make(Counts(9))
+    cache.put("c", b"1", b"v")
+    clock.now += MINUTE - 1
+    assert cache.get("c", b"1") == b"v"
+    clock.now += 1
+    assert cache.get("c", b"1") is None
+    assert (len(cache), cache.counters.expirations) == (0, 1)
+
+
+def test_a_room_where_use_renews_counts_idle_time(make: Make, clock: HandClock) -> None:
+    """R-E07: 30 minutes without use, not since the start."""
+    cache = make(Counts(9), use_renews=True)
+    cache.put("c", b"1", b"v")
+    cache.put("c", b"2", b"v")
+    for _ in range(3):
+        clock.now += MINUTE - 1
+        assert cache.get("c", b"1") == b"v"
+
+    removed = cache.expire()
+
+    assert (removed.entries, held(cache, range(3))) == (1, [1])
+
+
+def test_numbers_of_a_plan_hold_at_once(make: Make, runtime: MemoryRuntime) -> None:
+    """R-E22, R-P05: live, oldest first, each collection down to its own and then the whole."""
+
+    def counts_of(budgets: Budgets) -> Counts:
+        return Counts(budgets.max_loaded_files, 100, {plan.name: plan.max_loaded_files for plan in budgets.collections})
+
+    cache = make(Counts(1), counts_of=counts_of)
+    for number in range(50):
+        cache.put("a", b"%d" % number, b"v")
+        cache.put("b", b"%d" % number, b"v")
+    assert len(cache) == 100
+    few = CollectionPlan(name="a", priority=Priority.MEDIUM, max_loaded_files=4)
+
+    runtime.apply(msgspec.structs.replace(start_budgets({}), collections=(few,), max_loaded_files=20))
+
+    assert (cache.entries_of("a"), cache.entries_of("b"), held(cache, range(50), "b")) == (4, 16, [*range(34, 50)])
+
+
+def test_entries_of_a_former_life_come_back_with_the_time_they_have_left(make: Make, clock: HandClock) -> None:
+    """R-E17: last used first, packed as they were; late ones and those replaced meanwhile stay away."""
+    cache = make(Counts(9))
+    for number in range(3):
+        cache.put("c", b"%d" % number, b"value %d " % number * 1000)
+        clock.now += 1
+    saved = [*cache.saved(Priority.MEDIUM)]
+    assert [entry.key for entry in saved] == [b"2", b"1", b"0"]
+    assert all(entry.packed for entry in saved)
+    cache.drop("c")
+
+    late = KeptEntry("c", b"late", b"v", packed=False, seconds_left=0.0)
+    assert [cache.restore(entry) for entry in (*reversed(saved), late, saved[0])] == [True] * 3 + [False] * 2
+
+    assert cache.get("c", b"1") == b"value 1 " * 1000
+    clock.now += MINUTE - 2
+    assert held(cache, range(3)) == [2]
+
+
+def test_removed_entries_leave_nothing_behind(make: Make) -> None:
+    """R-E02: every byte, and the number of the collection."""
+    cache = make(Counts(500))
+    for number in range(500):
+        cache.put("c", b"%d" % number, random.Random(number).randbytes(3000))
+
+    assert [cache.remove("c", b"%d" % number) for number in range(400)] == [True] * 400
+    assert not cache.remove("c", b"0")
+    assert (cache.drop("c"), len(cache), cache.owned_bytes(), cache.collections()) == (100, 0, 0, [])
+
+
+def test_memory_that_is_short_evicts_here_as_everywhere(tmp_path: Path) -> None:
+    """R-E10: the ledger finds these bytes."""
+    with closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "4Gi"})) as runtime:
+        cache = CountedCache("room", runtime, counts=Counts(500), max_bytes=1 << 30, ttl_seconds=MINUTE)
+        for number in range(500):
+            cache.put("c", b"%d" % number, random.Random(number).randbytes(8000))
+        owned = cache.owned_bytes()
+
+        freed = runtime.free(FreeRequest(means=Means.EVICT, target_bytes=owned // 2))
+
+        assert owned - cache.owned_bytes() == pytest.approx(owned // 2, rel=0.2)
+        assert (freed.entries, cache.evictions()) == (500 - len(cache), 500 - len(cache))
+        assert cache.get("c", b"499") == random.Random(499).randbytes(8000)
+
+
+_Steps = st.lists(
+    st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.sampled_from(["put", "get", "remove"])), max_size=60
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_Steps)
+def test_it_holds_what_an_ordered_dictionary_with_the_same_bounds_would(steps: list[tuple[str, int, str]]) -> None:
+    """R-E06: against the plainest model."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(MemoryRuntime(Path(folder), {"MEMBUDGET_TOTAL": "4Gi"})) as runtime,
+    ):
+        cache = CountedCache("room", runtime, counts=Counts(6, 4), max_bytes=1 << 30, ttl_seconds=MINUTE)
+        model: dict[tuple[str, int], int] = {}
+        for turn, (collection, number, step) in enumerate(steps):
+            name, key = (collection, number), b"%d" % number
+            if step == "put":
+                model.pop(name, None)
+                own = [each for each in model if each[0] == collection]
+                for each in own[: max(0, len(own) - 3)]:
+                    del model[each]
+                for each in [*model][: max(0, len(model) - 5)]:
+                    del model[each]
+                model[name] = turn
+                assert cache.put(collection, key, b"%d" % turn)
+            elif step == "get":
+                expected = model.pop(name, None)
+                if expected is not None:
+                    model[name] = expected
+                assert cache.get(collection, key) == (None if expected is None else b"%d" % expected)
+            else:
+                assert cache.remove(collection, key) == (model.pop(name, None) is not None)
+        assert {use.name: use.entries for use in cache.collections()} == {
+            name: count for name in "ab" if (count := sum(each[0] == name for each in model))
+        }

@@ -1,0 +1,115 @@
+"""Torn and hostile index files: refused before FAISS reads them, or by its reading, and the process goes on.
+
+Files that differ from their manifest never reach FAISS; those here have a manifest that fits them, as an attacker's
+would. `MEMBUDGET_HOSTILE_FILES` says how many of each kind; `make torture` asks for 20,000.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from membudget_engine.embedder import HashingEmbedder
+from membudget_engine.index.build import build_collection
+from membudget_engine.index.manifest import Representation
+from membudget_engine.ingest.chunk import Chunk
+
+FILES = int(os.environ.get("MEMBUDGET_HOSTILE_FILES", "100"))
+DIMENSION = 16
+
+_FUZZING = """
+import random, shutil, sys, tempfile
+from pathlib import Path
+import msgspec
+import numpy as np
+from membudget_engine.collection import open_generation
+from membudget_engine.errors import EngineError
+from membudget_engine.index.generations import Generation
+from membudget_engine.index.manifest import entry_of, read_manifest, verify
+
+good, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+manifest = read_manifest(good)
+names = [name for name in manifest.files if name.split(".")[0] in ("index", "codes", "rows", "order")]
+draw = random.Random(seed)
+opened = refused = unverified = 0
+for number in range(count):
+    with tempfile.TemporaryDirectory() as folder:
+        bad = Path(folder)
+        for file in good.iterdir():
+            (bad / file.name).symlink_to(file)
+        name = draw.choice(names)
+        content = bytearray((good / name).read_bytes())
+        kind = number % 4
+        if kind == 0:
+            del content[draw.randrange(len(content)) :]
+        else:
+            # Half of all changes in the first 300 bytes: types, counts and sizes stand there.
+            reach = len(content) if draw.random() < 0.5 else min(300, len(content))
+            for _ in range(draw.choice((1, 1, 4))):
+                at = draw.randrange(reach)
+                if kind == 1:
+                    content[at] ^= 1 << draw.randrange(8)
+                elif kind == 2:
+                    content[at : at + 8] = (2**62 + draw.randrange(9)).to_bytes(8, "little")
+                else:
+                    words = (b"\\xff\\xff\\xff\\xff", b"\\0\\0\\0\\0", b"IxPT", b"IwFl", b"full")
+                    content[at : at + 4] = draw.choice(words)
+        if content == (good / name).read_bytes():
+            content[0] ^= 1
+        (bad / name).unlink()
+        (bad / name).write_bytes(bytes(content))
+        try:
+            verify(bad, manifest)
+        except EngineError:
+            unverified += 1
+        believed = msgspec.structs.replace(manifest, files={**manifest.files, name: entry_of(bad / name)})
+        print(number, name, kind, flush=True)
+        try:
+            collection = open_generation("core", Generation(bad, believed))
+        except (EngineError, OSError, MemoryError):
+            refused += 1
+            continue
+        opened += 1
+        vector = np.ones((1, manifest.dimension), dtype=np.float32)
+        try:
+            rows = [row for _, row in collection.find(vector, 5)]
+            assert all(0 <= row < manifest.count for row in rows), rows
+            collection.chunks_at(rows)
+        except EngineError:
+            refused += 1
+        collection.close()
+print("ended", opened, refused, unverified)
+"""
+
+
+def _good(target: Path, representation: Representation, count: int) -> Path:
+    chunks = [Chunk(str(n), "", f"name {n}", "text", "", "", (), f"text {n}", 0, 0) for n in range(count)]
+    return build_collection(
+        collection="core", chunks=chunks, embedder=HashingEmbedder(DIMENSION), target=target, threads=1,
+        progress=lambda _: None, representation=representation,
+    ).directory  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("representation", "count"),
+    [("Exact", 50), ("Exact", 10_000), ("Float16", 50), ("Int8", 10_000), ("Compact", 700)],
+)
+def test_no_changed_index_file_ends_the_process_or_leads_outside_its_rows(
+    tmp_path: Path, representation: Representation, count: int, publish: Callable[[str], None]
+) -> None:
+    """Faults 59-61: truncated, bits flipped, sizes of 2^62, other types; with a manifest that fits."""
+    good = _good(tmp_path / "core", representation, count)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    argv = [sys.executable, "-c", _FUZZING, str(good), str(FILES), "7"]
+    ended = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    last = ended.stdout.splitlines()[-1:]
+    assert ended.returncode == 0, f"{last} {ended.stderr[-2000:]}"
+    word, opened, refused, unverified = last[0].split()
+    assert (word, int(unverified)) == ("ended", FILES)
+    publish(
+        f"{representation} of {count}: {FILES} changed index files are told by their manifest; with one that fits "
+        f"{opened} open, {refused} are refused, none ends the process"
+    )

@@ -1,0 +1,206 @@
+"""Conversations: how many, how long, how large, and what becomes of them when the engine stops."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.engine_process import EngineProcess, wait_until
+from membudget_contract.control_api import FreeRequest, Means
+from membudget_engine.caches.session_pool import (
+    IDLE_SECONDS,
+    MOST_SESSIONS,
+    MOST_TURNS,
+    SESSION_BYTES,
+    TURN_CHARACTERS,
+    Session,
+    SessionPool,
+    Turn,
+)
+from membudget_engine.errors import SessionMissing, SessionsFull
+from membudget_runtime.memory_runtime import MemoryRuntime
+
+
+class HandClock:
+    """Stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """At no particular time."""
+    return HandClock()
+
+
+@pytest.fixture
+def pool(runtime: MemoryRuntime, clock: HandClock) -> Iterator[SessionPool]:
+    """Empty."""
+    with closing(SessionPool(runtime, clock)) as pool:
+        yield pool
+
+
+def test_a_conversation_grows_turn_by_turn(pool: SessionPool) -> None:
+    """R-E07: history in the order it was said, under an id that nobody guesses."""
+    started = pool.start()
+    turns = (Turn("user", "where is the lock?"), Turn("assistant", "in locks.py"))
+    for turn in turns:
+        pool.add(started.id, turn)
+
+    assert pool.get(started.id) == Session(started.id, turns)
+    assert len(bytes.fromhex(started.id)) == 16
+    assert started.id != pool.start().id
+
+
+def test_the_longest_unused_of_five_hundred_gives_way(pool: SessionPool) -> None:
+    """R-E07: at most 500, LRU."""
+    assert MOST_SESSIONS == 500
+    sessions = [pool.start() for _ in range(MOST_SESSIONS)]
+    pool.get(sessions[0].id)
+
+    pool.start()
+
+    assert len(pool.kept) == MOST_SESSIONS
+    assert pool.get(sessions[0].id) == sessions[0]
+    with pytest.raises(SessionMissing):
+        pool.get(sessions[1].id)
+
+
+def test_half_an_hour_without_use_ends_a_session(pool: SessionPool, clock: HandClock) -> None:
+    """R-E07: 30 minutes; each use begins them anew."""
+    assert IDLE_SECONDS == 30 * 60
+    used, unused = pool.start(), pool.start()
+    clock.now += IDLE_SECONDS - 1
+    pool.add(used.id, Turn("user", "still here"))
+    clock.now += 1
+
+    with pytest.raises(SessionMissing, match="half an hour"):
+        pool.get(unused.id)
+    assert len(pool.get(used.id).turns) == 1
+
+
+def test_idle_sessions_are_cleared_out_though_nobody_asks(runtime: MemoryRuntime, clock: HandClock) -> None:
+    """R-E07: background cleanup gives their bytes back."""
+    with closing(SessionPool(runtime, clock, cleanup_seconds=0.01)) as pool:
+        for _ in range(10):
+            pool.start()
+        clock.now += IDLE_SECONDS
+
+        wait_until(lambda: pool.kept.owned_bytes() == 0)
+
+    assert len(pool.kept) == 0
+
+
+def test_a_session_keeps_its_newest_turns_within_number_and_bytes(pool: SessionPool) -> None:
+    """R-E07: bounded conversation history and bytes per session, and it tells how many gave way."""
+    by_number, by_bytes = pool.start().id, pool.start().id
+    for number in range(MOST_TURNS + 7):
+        pool.add(by_number, Turn("user", str(number)))
+        pool.add(by_bytes, Turn("assistant", f"{number}" + "x" * (TURN_CHARACTERS - 4)))
+
+    short, long = pool.get(by_number), pool.get(by_bytes)
+    assert [turn.text for turn in short.turns] == [str(number) for number in range(7, MOST_TURNS + 7)]
+    assert (short.dropped, long.dropped + len(long.turns)) == (7, MOST_TURNS + 7)
+    assert SESSION_BYTES - TURN_CHARACTERS < len(msgspec.json.encode(long)) <= SESSION_BYTES
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.builds(Turn, st.sampled_from(["user", "assistant"]), st.text(min_size=1, max_size=TURN_CHARACTERS))))
+def test_no_session_is_ever_larger_than_it_may_be(turns: list[Turn]) -> None:
+    """R-E07: whatever is said; the last turn is always kept, and none is lost uncounted."""
+    session = Session("0" * 32)
+    for turn in turns:
+        session = session.with_turn(turn)
+
+        assert session.turns[-1] == turn
+        assert len(session.turns) <= MOST_TURNS
+        assert len(msgspec.json.encode(session)) <= SESSION_BYTES
+    assert session.dropped + len(session.turns) == len(turns)
+
+
+def test_the_longest_turn_in_the_widest_letters_fits(pool: SessionPool) -> None:
+    """R-E07: six bytes of JSON for each character are still one turn."""
+    turn = Turn("user", "\x00" * TURN_CHARACTERS)
+
+    assert pool.add(pool.start().id, turn).turns == (turn,)
+
+
+def test_an_ended_session_is_gone_at_once(pool: SessionPool) -> None:
+    """R-E07: and ending it twice is no error of the pool."""
+    session = pool.start()
+
+    assert (pool.end(session.id), pool.end(session.id), pool.kept.owned_bytes()) == (True, False, 0)
+    with pytest.raises(SessionMissing):
+        pool.add(session.id, Turn("user", "hello"))
+
+
+@pytest.mark.parametrize("session_id", ["", "x" * 5000, "\ud800", "../..", "\x00"])
+def test_an_id_that_is_none_is_missing(pool: SessionPool, session_id: str) -> None:
+    """R-E07: whatever a client sends."""
+    with pytest.raises(SessionMissing):
+        pool.get(session_id)
+
+
+def test_a_session_that_finds_no_room_stays_as_it_was(tmp_path: Path) -> None:
+    """R-E07: a turn that does not fit costs nobody the conversation."""
+    with (
+        closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "4Gi"})) as runtime,
+        closing(SessionPool(runtime)) as pool,
+    ):
+        session = pool.add(pool.start().id, Turn("user", "short"))
+        ceilings = {**runtime.ledger.bounds.ceilings, "sessions": pool.kept.owned_bytes() + 500}
+        runtime.ledger.set_bounds(dataclasses.replace(runtime.ledger.bounds, ceilings=ceilings))
+
+        with pytest.raises(SessionsFull):
+            pool.add(session.id, Turn("user", "".join(map(chr, range(0x4E00, 0x4E00 + 8000)))))
+
+        assert pool.get(session.id) == session
+
+
+def test_turns_added_at_once_are_all_kept(pool: SessionPool) -> None:
+    """R-E07: twenty threads in one conversation."""
+    session_id = pool.start().id
+    threads = [threading.Thread(target=pool.add, args=(session_id, Turn("user", str(number)))) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(int(turn.text) for turn in pool.get(session_id).turns) == [*range(20)]
+
+
+def test_memory_that_is_short_ends_the_longest_unused(pool: SessionPool, runtime: MemoryRuntime) -> None:
+    """R-E07, R-E14: sessions are Medium unless a policy ranks them."""
+    sessions = [pool.add(pool.start().id, Turn("user", "x" * 8000)) for _ in range(100)]
+
+    runtime.free(FreeRequest(means=Means.EVICT, target_bytes=pool.kept.owned_bytes() // 2))
+
+    assert 0 < len(pool.kept) < 60
+    assert pool.get(sessions[-1].id) == sessions[-1]
+
+
+def test_sessions_outlive_a_restart(small_data: Path, tmp_path: Path) -> None:
+    """R-E07, R-E17: SIGTERM persists them with caches; the next life goes on with the conversation."""
+    turn = {"role": "user", "text": "remember me"}
+    with EngineProcess(small_data, tmp_path) as engine:
+        engine.wait_until_serving()
+        session = engine.ask("POST", "/v1/sessions").json()["id"]
+        ended = engine.ask("POST", "/v1/sessions").json()["id"]
+        assert engine.ask("POST", f"/v1/sessions/{session}/turns", msgspec.json.encode(turn)).status == 200
+        assert engine.ask("DELETE", f"/v1/sessions/{ended}").status == 204
+        assert engine.terminate() == 0
+    with EngineProcess(small_data, tmp_path) as engine:
+        engine.wait_until_serving()
+        assert engine.ask("GET", f"/v1/sessions/{session}").json()["turns"] == [turn]
+        assert engine.ask("GET", f"/v1/sessions/{ended}").status == 404
