@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import socket
 import socketserver
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -51,6 +52,10 @@ class ApiProxy:
     def __init__(self, control_plane: ControlPlane, folder: Path) -> None:
         self.control_plane = control_plane
         self.faults: Faults = lambda _, __: None
+        self.swallows_watches = False
+        """What the API server says on a watch, those open included, is read and not passed on; nothing is closed."""
+        self._port = 6443
+        self._upstream: set[socket.socket] = set()
         self.requests: list[tuple[float, str, str]] = []
         """When (monotonic seconds), method, path."""
         self.kubeconfig = folder / "through-proxy.kubeconfig"
@@ -69,6 +74,29 @@ class ApiProxy:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def redirect(self, port: int) -> None:
+        """To another API server from now on; what goes to the one before is broken off."""
+        self._port = port
+        for open_one in list(self._upstream):
+            with contextlib.suppress(OSError):
+                open_one.shutdown(socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def upstream(self) -> Generator[http.client.HTTPSConnection]:
+        """A connection to the API server of now."""
+        port = self._port
+        plain = self.control_plane.network.connect("127.0.0.1", port, 30.0)
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=self.context)
+        self._upstream.add(plain)
+        try:
+            connection.sock = self.context.wrap_socket(plain, server_hostname="127.0.0.1")
+            connection.sock.settimeout(None)  # a watch may be silent for minutes
+            self._upstream.add(connection.sock)
+            yield connection
+        finally:
+            self._upstream -= {plain, connection.sock}
+            connection.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -98,15 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.status is not None:
             self._refuse(fault)
             return
-        upstream = http.client.HTTPSConnection("127.0.0.1", 6443, context=proxy.context)
-        plain = proxy.control_plane.network.connect("127.0.0.1", 6443, 30.0)
-        upstream.sock = proxy.context.wrap_socket(plain, server_hostname="127.0.0.1")
-        upstream.sock.settimeout(None)  # a watch may be silent for minutes
-        try:
+        with proxy.upstream() as upstream:
             upstream.request(self.command, self.path, body or None, dict(self.headers))
-            self._answer(upstream.getresponse(), cut=fault.cut)
-        finally:
-            upstream.close()
+            self._answer(upstream.getresponse(), cut=fault.cut, swallows="watch=true" in self.path)
 
     do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _pass_on  # noqa: N815
 
@@ -118,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"{}")
 
-    def _answer(self, response: http.client.HTTPResponse, *, cut: bool) -> None:
+    def _answer(self, response: http.client.HTTPResponse, *, cut: bool, swallows: bool) -> None:
         """In chunks, as they come; one that is cut ends with its connection."""
         self.send_response(response.status)
         for name, value in response.getheaders():
@@ -127,7 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.close_connection = cut
+        proxy = cast("_Server", self.server).proxy
         while piece := response.read1(_PIECE):
+            if swallows and proxy.swallows_watches:
+                continue
             sent = piece[: len(piece) // 2] if cut else piece
             self.wfile.write(f"{len(sent):x}\r\n".encode() + sent + b"\r\n")
             self.wfile.flush()

@@ -6,6 +6,7 @@ Whether an accepted patch found anything different is not in the log: a write is
 something and was not refused.
 """
 
+import datetime as dt
 import json
 import time
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class _Event(msgspec.Struct, rename="camel"):
     verb: str
     user: _User
     request_uri: str = msgspec.field(name="requestURI")
+    request_received_timestamp: dt.datetime
     user_agent: str = ""
     object_ref: _Reference = msgspec.field(default_factory=_Reference)
     response_status: _Response = msgspec.field(default_factory=_Response)
@@ -112,6 +114,7 @@ class AuditLog:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: list[Path] = []
+        self._read: dict[Path, _Read] = {}
 
     def flags_for_next_start(self) -> list[str]:
         """For the API server; a line that a killed one wrote half stays the last of a file of its own."""
@@ -129,6 +132,11 @@ class AuditLog:
     def mark(self) -> int:
         """How many write requests have been received so far: `writes` leaves out as many."""
         return len(self._requests())
+
+    def write_times(self, since: int) -> list[tuple[float, str]]:
+        """Of all writes after the mark: when the API server received them, in seconds since the epoch, and whose."""
+        received = [request.received for request in self._requests()[since:]]
+        return [(event.request_received_timestamp.timestamp(), event.user.username) for event in received]
 
     def writes(self, since: int, *, events: bool, refused: bool) -> list[Write]:
         """In the order received, Events and refused requests only when asked for.
@@ -148,14 +156,30 @@ class AuditLog:
         return [request for path in self._files for request in self._requests_of(path)]
 
     def _requests_of(self, path: Path) -> list[_Request]:
-        requests: dict[str, _Request] = {}
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        for line in lines:
-            if not line.endswith(b"\n"):  # being written, or never to be finished
-                break
+        known = self._read.setdefault(path, _Read())
+        if path.exists():
+            if path.stat().st_size < known.offset:  # a test cut it, as a death in the middle of a line does
+                known = self._read[path] = _Read()
+            with path.open("rb") as file:
+                file.seek(known.offset)
+                known.take(file.read())
+        return list(known.requests.values())
+
+
+class _Read:
+    """Of one file what was read so far: the log of a whole run is long, and asked for many times."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.requests: dict[str, _Request] = {}
+
+    def take(self, content: bytes) -> None:
+        """What follows, as far as its lines are whole."""
+        whole = content[: content.rfind(b"\n") + 1]  # the rest is being written, or never to be finished
+        self.offset += len(whole)
+        for line in whole.splitlines():
             event = _decoder.decode(line)
             if event.stage == "RequestReceived":
-                requests[event.audit_id] = _Request(event)
+                self.requests[event.audit_id] = _Request(event)
             else:
-                requests[event.audit_id].ended = event
-        return list(requests.values())
+                self.requests[event.audit_id].ended = event

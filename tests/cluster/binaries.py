@@ -1,8 +1,9 @@
 """Where etcd, kube-apiserver and kubectl come from: KUBEBUILDER_ASSETS, else this project's cache, else nowhere.
 
-Run as a program it fills the cache (`make cluster-binaries`). Tests are skipped with the reason when there are no
-binaries; under REQUIRE_CLUSTER=1 the cache is filled on demand, and whatever is still missing is a failure. How they
-are built is build_binaries.sh; what is started from them is control_plane.py.
+Run as a program it fills the cache (`make cluster-binaries`), and that of helm and what else checks the chart
+(charts/tools.py). Tests are skipped with the reason when there are no binaries; under REQUIRE_CLUSTER=1 the cache is
+filled on demand, and whatever is still missing is a failure. How they are built is build_binaries.sh; what is started
+from them is control_plane.py.
 """
 
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 BUILD_SCRIPT = Path(__file__).with_name("build_binaries.sh")
+CHART_TOOLS = Path(__file__).parents[1] / "charts" / "tools.py"
 MODULE_FILE = Path(__file__).with_name("control_plane_module") / "go.mod"
 
 
@@ -81,8 +83,9 @@ def cache_folder() -> Path:
 
 
 def build() -> int:
-    """Fills the cache, with progress on stderr; the build script's exit code."""
-    return subprocess.run([BUILD_SCRIPT, cache_folder()], check=False).returncode
+    """Fills both caches, with progress on stderr; the exit code of what failed, or 0."""
+    commands = ([BUILD_SCRIPT, cache_folder()], [sys.executable, CHART_TOOLS])
+    return next((code for command in commands if (code := subprocess.run(command, check=False).returncode)), 0)
 
 
 if __name__ == "__main__":

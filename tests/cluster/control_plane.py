@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,7 +22,7 @@ from cluster.api_requests import ApiRefused, ApiRequests
 from cluster.audit_log import AuditLog, Write
 from cluster.binaries import find_binaries, require
 from cluster.credentials import ADMIN, Credentials, User
-from cluster.etcd_process import ETCD_URL, EtcdProcess, start_logged
+from cluster.etcd_process import ETCD_URL, LAGGING_PORT, EtcdProcess, start_logged
 from cluster.namespace_removal import remove_namespace
 from cluster.network_namespace import NetworkNamespace, network_namespace
 from cluster.pod_objects import PodObject
@@ -32,6 +32,7 @@ _KUBECTL_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _HOST = "127.0.0.1"
 _PORT = 6443
+_SECOND_PORT = 6543
 _ADVERTISED = "10.244.255.254"  # must not be a loopback address; the last of the pod network
 _LOG_TAIL = 2000
 _PROGRAMS = {"ip": "iproute2", "nsenter": "util-linux", "setpriv": "util-linux", "openssl": "openssl"}
@@ -51,7 +52,7 @@ class ControlPlane:
         self._binaries = find_binaries()
         with contextlib.ExitStack() as running:
             self.network: NetworkNamespace = running.enter_context(network_namespace())
-            self.api = ApiRequests(self.network, self._credentials, _HOST, _PORT)
+            self.api = self.api_at(_PORT)
             self._credentials.write(f"https://{_HOST}:{_PORT}")
             self.etcd = EtcdProcess(self.network, self._binaries.etcd, folder=self.folder)
             running.callback(self.etcd.kill)
@@ -104,7 +105,7 @@ class ControlPlane:
         """Starts it and waits until it is ready."""
         self._api_server = self._start("kube-apiserver", self._api_server_command())
         deadline = time.monotonic() + READY_SECONDS
-        while not self._is_ready():
+        while not _is_ready(self.api):
             ended = self._api_server.poll() is not None or not self.etcd.is_running
             if ended or time.monotonic() > deadline:
                 raise TimeoutError(f"no API server within {READY_SECONDS} s: {self._log_tails()}")
@@ -131,6 +132,29 @@ class ControlPlane:
         if self._api_server.poll() is not None:
             self.start_api_server()
 
+    def replace_certificate(self) -> None:
+        """Another certificate, which another authority signed; the API server is away for a moment."""
+        self.kill_api_server()
+        for file in (self.certificate, self.certificate.with_suffix(".key")):
+            file.unlink()
+        self.start_api_server()
+
+    def api_at(self, port: int) -> ApiRequests:
+        """Requests to the API server at that port."""
+        return ApiRequests(self.network, self._credentials, _HOST, port)
+
+    @contextlib.contextmanager
+    def second_api_server(self) -> Generator[int]:
+        """Of the same store, which it reaches by `etcd_process.LAGGING_PORT`; its port, once it is ready."""
+        command = self._api_server_command(_SECOND_PORT, f"http://{_HOST}:{LAGGING_PORT}")
+        running = self._start("second-kube-apiserver", command)
+        try:
+            _await_ready(self.api_at(_SECOND_PORT))
+            yield _SECOND_PORT
+        finally:
+            running.kill()
+            running.wait()
+
     def back_up(self) -> None:
         """Keep the store as it is now; the API server has been away for a moment."""
         self._with_store_down(self.etcd.back_up)
@@ -146,6 +170,10 @@ class ControlPlane:
     def writes(self, since: int = 0, *, events: bool = False, refused: bool = False) -> list[Write]:
         """The requests after the mark that could change something, counted at the API server; see AuditLog.writes."""
         return self._audit_log.writes(since, events=events, refused=refused)
+
+    def write_times(self, since: int) -> list[tuple[float, str]]:
+        """When each write after the mark was received, and whose it was."""
+        return self._audit_log.write_times(since)
 
     def create_pod(
         self,
@@ -185,13 +213,6 @@ class ControlPlane:
         self.etcd.start()
         self.start_api_server()
 
-    def _is_ready(self) -> bool:
-        try:
-            self.api.send("GET", "/readyz")
-        except (OSError, ApiRefused):  # OSError also while it has not written its certificate
-            return False
-        return True
-
     def _start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         return start_logged(self.inside(command), self.folder / f"{name}.log")
 
@@ -199,13 +220,13 @@ class ControlPlane:
         logs = sorted(self.folder.glob("*.log"))
         return "\n".join(f"{log}:\n{log.read_text(errors='replace')[-_LOG_TAIL:]}" for log in logs)
 
-    def _api_server_command(self) -> list[str]:
+    def _api_server_command(self, port: int = _PORT, etcd_url: str = ETCD_URL) -> list[str]:
         key = self._credentials.service_account_key
         return [
             str(self._binaries.kube_apiserver),
-            f"--etcd-servers={ETCD_URL}",
+            f"--etcd-servers={etcd_url}",
             f"--bind-address={_HOST}",
-            f"--secure-port={_PORT}",
+            f"--secure-port={port}",
             f"--advertise-address={_ADVERTISED}",
             f"--cert-dir={self._credentials.certificates}",
             f"--token-auth-file={self._credentials.tokens}",
@@ -217,6 +238,22 @@ class ControlPlane:
             "--disable-admission-plugins=ServiceAccount",  # wants an object that the controller-manager makes
             *self._audit_log.flags_for_next_start(),
         ]
+
+
+def _await_ready(api: ApiRequests) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not _is_ready(api):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no API server within {READY_SECONDS} s")
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_ready(api: ApiRequests) -> bool:
+    try:
+        api.send("GET", "/readyz")
+    except (OSError, ApiRefused):  # OSError also while it has not written its certificate
+        return False
+    return True
 
 
 def _require_machine() -> None:

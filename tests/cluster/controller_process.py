@@ -16,9 +16,15 @@ from pathlib import Path
 
 from cluster.control_plane import ControlPlane
 from cluster.credentials import CONTROLLER
+from memory_cgroup import MemoryCgroup
 
 OWN_NAMESPACE = "membudget-system"
 PORT = 9466
+BRISK = Path(__file__).with_name("brisk_controller.py")
+_TOKENS = "/run/secrets/kubernetes.io/serviceaccount"
+_MOUNT = f'mount -t tmpfs none /run && mkdir -p {_TOKENS} && mount --bind "$0" {_TOKENS} && exec "$@"'
+_MOUNTED = ("unshare", "--mount", "sh", "-c", _MOUNT)
+"""What a kubelet mounts is there for this process alone; each program becomes the next, so the pid stays."""
 _CRASH_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _STOP_SECONDS = 10.0
@@ -37,19 +43,28 @@ class ControllerProcess:
         failpoint: str | None = None,
         kubeconfig: Path | None = None,
         arguments: Sequence[str] = (),
+        brisk: bool = False,
+        service_account: Path | None = None,
+        cgroup: MemoryCgroup | None = None,
     ) -> None:
         self._network = control_plane.network
         self.log = log
         self._port = port
-        command = [sys.executable, "-m", "membudget_controller", f"--namespace={OWN_NAMESPACE}", "--host=127.0.0.1"]
+        program = [str(BRISK)] if brisk else ["-m", "membudget_controller"]
+        command = [sys.executable, *program, f"--namespace={OWN_NAMESPACE}", "--host=127.0.0.1"]
         environment = os.environ | {"KUBECONFIG": str(kubeconfig or control_plane.kubeconfig_for(CONTROLLER))}
+        if service_account is not None:
+            command = [*_MOUNTED, str(service_account), *command]
+            environment |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "6443"}
+            del environment["KUBECONFIG"]
         if failpoint is not None:
             environment |= {"FAILPOINT": failpoint}
+        inside = control_plane.inside([*command, f"--port={port}", *arguments])
         with log.open("ab") as written:
-            self.process = subprocess.Popen(
-                control_plane.inside([*command, f"--port={port}", *arguments]),
-                env=environment, stdout=written, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            if cgroup is not None:
+                self.process = cgroup.run(inside, env=environment, stdout=written, stderr=subprocess.STDOUT)
+            else:
+                self.process = subprocess.Popen(inside, env=environment, stdout=written, stderr=subprocess.STDOUT)
 
     def is_ready(self) -> bool:
         """By its probe; fails when the process has ended."""
@@ -78,7 +93,8 @@ class ControllerProcess:
 
     def wait_for_crash(self) -> None:
         """Until its failpoint has ended it; fails when it ends otherwise, or not."""
-        assert self.process.wait(_CRASH_SECONDS) == -signal.SIGKILL, self.log.read_text(errors="replace")[-2000:]
+        ended = self.process.wait(_CRASH_SECONDS)
+        assert ended == -signal.SIGKILL, f"exit code {ended}: {self.log.read_text(errors='replace')[-2000:]}"
 
     def kill_when(self, condition: Callable[[], bool]) -> None:
         """As soon as it has come so far."""

@@ -20,6 +20,8 @@ from cluster.network_namespace import NetworkNamespace
 _HOST = "127.0.0.1"
 _PORT = 2379
 ETCD_URL = f"http://{_HOST}:{_PORT}"
+LAGGING_PORT = 2479
+"""For an API server that is to see the store late: packets from there may be dropped."""
 _PEERS_URL = "http://127.0.0.1:2380"
 _SECONDS = 10.0
 
@@ -35,8 +37,7 @@ class EtcdProcess:
         self._command = [
             str(binary),
             f"--data-dir={self._data}",
-            "--unsafe-no-fsync",  # it outlives kill -9, never a crash of the machine
-            f"--listen-client-urls={ETCD_URL}",
+            f"--listen-client-urls={ETCD_URL},http://{_HOST}:{LAGGING_PORT}",
             f"--advertise-client-urls={ETCD_URL}",
             f"--listen-peer-urls={_PEERS_URL}",
         ]
@@ -52,9 +53,10 @@ class EtcdProcess:
         """It has not ended; it may be frozen."""
         return self._process.poll() is None
 
-    def start(self) -> None:
-        """With the data that are there."""
-        self._process = start_logged(self._network.inside(self._command), self._log)
+    def start(self, *, durable: bool = False) -> None:
+        """With the data that are there; without fsync it outlives kill -9, never a crash of the machine."""
+        command = self._command if durable else [*self._command, "--unsafe-no-fsync"]
+        self._process = start_logged(self._network.inside(command), self._log)
 
     def kill(self) -> None:
         """SIGKILL, and gone when this returns."""
@@ -81,23 +83,29 @@ class EtcdProcess:
 
     def read(self, key: str) -> bytes:
         """The value of a key that is there."""
-        found = self._ask("range", {"key": _base64(key.encode())})
+        found = self._ask("kv/range", {"key": _base64(key.encode())})
         return base64.b64decode(found["kvs"][0]["value"])
 
     def write(self, key: str, value: bytes) -> None:
         """Past the API server and all that it would refuse; its watches see it."""
-        self._ask("put", {"key": _base64(key.encode()), "value": _base64(value)})
+        self._ask("kv/put", {"key": _base64(key.encode()), "value": _base64(value)})
 
     def compact(self) -> None:
         """Forget all history: a watch that was away and asks to go on gets 410 Gone."""
-        revision = self._ask("range", {"key": _base64(b"/")})["header"]["revision"]
-        self._ask("compaction", {"revision": revision, "physical": True})
+        revision = self._ask("kv/range", {"key": _base64(b"/")})["header"]["revision"]
+        self._ask("kv/compaction", {"revision": revision, "physical": True})
+
+    def say_no_space(self, *, full: bool) -> None:
+        """The alarm that etcd raises over its quota: it takes no more writes until the alarm is taken back."""
+        member = self._ask("cluster/member/list", {})["members"][0]["ID"]
+        action = "ACTIVATE" if full else "DEACTIVATE"
+        self._ask("maintenance/alarm", {"action": action, "memberID": member, "alarm": "NOSPACE"})
 
     def _ask(self, method: str, message: dict[str, Any]) -> Any:
         connection = http.client.HTTPConnection(_HOST, _PORT)
         connection.sock = self._network.connect(_HOST, _PORT, _SECONDS)
         try:
-            connection.request("POST", f"/v3/kv/{method}", json.dumps(message))
+            connection.request("POST", f"/v3/{method}", json.dumps(message))
             answer = connection.getresponse()
             content = answer.read()
         finally:

@@ -26,7 +26,8 @@ from membudget_contract.policy import parse_policy
 
 Held = tuple[PolicyIdentity | None, str]
 CONVERGED_SECONDS = 60.0
-LAST_EVENT_SECONDS = 0.3
+LAST_EVENT_SECONDS = 1.2
+"""More than events wait for each other where there are many: see `membudget_controller.write_budget`."""
 _APPLY = {"Content-Type": "application/apply-patch+yaml"}
 _addresses = itertools.count(10)
 

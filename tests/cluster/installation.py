@@ -23,7 +23,7 @@ import yaml
 
 from cluster.control_plane import ControlPlane
 from cluster.controller_process import OWN_NAMESPACE, ControllerProcess
-from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable
+from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable, UnixSocket
 from membudget_contract.policy_status import ConditionType, PolicyStatus
 from membudget_contract.profiles import PRODUCTION_SPLIT, SEMANTIC_CACHE
 from membudget_contract.quantities import MIB
@@ -178,7 +178,7 @@ class RetrievalPod:
     def status(self) -> Status | None:
         """What its sidecar says; None while it does not answer."""
         try:
-            return SidecarClient(self._folder / "run" / "sidecar.sock").status()
+            return SidecarClient(UnixSocket(self._folder / "run" / "sidecar.sock")).status()
         except SidecarUnreachable:
             return None
 
@@ -243,11 +243,15 @@ class RetrievalPod:
             )
             if read.returncode:
                 continue
-            for name, content in json.loads(read.stdout).get("data", {}).items():
+            published: dict[str, str] = json.loads(read.stdout).get("data", {})
+            for name, content in published.items():
                 if not (self.keys / name).exists():
                     aside = self.keys / f".{name}"
                     aside.write_text(content)
                     aside.replace(self.keys / name)
+            for mounted in self.keys.iterdir():
+                if mounted.name.lstrip(".") not in published:
+                    mounted.unlink()
 
 
 def until(condition: Callable[[], bool], seconds: float = WITHIN_SECONDS) -> None:

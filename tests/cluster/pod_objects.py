@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-_NODE = "node-1"  # as the scheduler would write; there is no such object
+NODE = "node-1"  # as the scheduler would write; there is no such object
 _IMAGE = "localhost/never-pulled"
 _CONDITIONS = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
 
@@ -37,7 +37,7 @@ class PodObject:
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {**names, "labels": dict(self.labels), "annotations": dict(self.annotations)},
-            "spec": {"nodeName": _NODE, "initContainers": [sidecar], "containers": [engine]},
+            "spec": {"nodeName": NODE, "initContainers": [sidecar], "containers": [engine]},
         }
 
     def running(self) -> dict[str, Any]:

@@ -27,6 +27,10 @@ pytestmark = pytest.mark.cluster
 Start = Callable[..., ControllerProcess]
 RETURN_SECONDS = 10.0
 """From the end of a fault to the converged state."""
+CLOCK_SECONDS = 0.2
+"""The proxy takes the time when a request arrives, the controller before it sends it."""
+RETRY_AFTER = 6
+"""Seconds; longer than the controller's own pause after a failure."""
 
 
 @pytest.fixture
@@ -44,7 +48,8 @@ def with_pods(fleet: Fleet, count: int) -> Fleet:
     return fleet
 
 
-def test_killed_under_ten_edits_a_second(fleet: Fleet, start_controller: Start) -> None:
+@pytest.mark.parametrize("seconds", [2.0, pytest.param(30.0, marks=pytest.mark.soak)])
+def test_killed_under_ten_edits_a_second(fleet: Fleet, start_controller: Start, seconds: float) -> None:
     """R-P08, fault 1: what was missed is applied within 10 s of its return."""
     with_pods(fleet, 3)
     start_controller()
@@ -53,7 +58,7 @@ def test_killed_under_ten_edits_a_second(fleet: Fleet, start_controller: Start) 
         fleet.apply("retrieval", budget={"total": f"{total}Mi"})
         time.sleep(0.1)
     fleet.control_plane.kill_api_server()
-    time.sleep(3.0)
+    time.sleep(seconds)
     fleet.control_plane.start_api_server()
     for total in range(210, 220):
         fleet.apply("retrieval", budget={"total": f"{total}Mi"})
@@ -86,6 +91,8 @@ def test_after_410_gone_deleted_pods_are_forgotten_and_their_addresses_belong_to
     controller = start_controller()
     fleet.wait_until_converged()
     controller.freeze()
+    fleet.control_plane.kill_api_server()  # or what follows would lie in the sockets of its watches, and be no gap
+    fleet.control_plane.start_api_server()
     gone = {name: fleet.sidecars[name] for name in list(fleet.sidecars)[:15]}
     addresses = [fleet.remove_pod(name) for name in gone]
     other = "another-tenant"
@@ -134,7 +141,7 @@ def test_a_tenth_of_all_answers_wrong_or_cut(fleet: Fleet, start_controller: Sta
     proxy.faults = faulty
     with_pods(fleet, 3)
     start_controller(kubeconfig=proxy.kubeconfig)
-    for total in (190, 200, 210):
+    for total in (190, 200):
         fleet.apply("retrieval", budget={"total": f"{total}Mi"})
         fleet.wait_until_converged()
     proxy.faults = lambda _, __: None
@@ -169,22 +176,21 @@ def test_retry_after_is_honoured(fleet: Fleet, start_controller: Start, proxy: A
     start_controller(kubeconfig=proxy.kubeconfig)
     fleet.wait_until_converged()
     fleet.check_it_stays(1.0)
-    began = time.monotonic()
+    proxy.requests.clear()
     proxy.faults = lambda method, path: (
-        Fault(status=429, headers={"Retry-After": "3"})
+        Fault(status=429, headers={"Retry-After": str(RETRY_AFTER)})
         if (method, path.endswith("/status")) == ("PATCH", True)
         else None
     )
     fleet.apply("retrieval", budget={"total": "190Mi"})
-    time.sleep(6.5)
-    patches = [
-        at - began for at, method, path in proxy.requests if at >= began and (method, path[-7:]) == ("PATCH", "/status")
-    ]
+
+    def patched_at() -> list[float]:
+        return [at for at, method, path in list(proxy.requests) if (method, path[-7:]) == ("PATCH", "/status")]
+
+    until(lambda: len(patched_at()) >= 2)
+    pauses = [after - before for before, after in itertools.pairwise(patched_at())]
     proxy.faults = lambda _, __: None
-    assert (1 <= len(patches) <= 3, min(b - a for a, b in itertools.pairwise(patches)) >= 3.0) == (
-        True,
-        True,
-    )
+    assert min(pauses) >= RETRY_AFTER - CLOCK_SECONDS
     fleet.wait_until_converged(RETURN_SECONDS)
 
 
@@ -206,7 +212,10 @@ def test_a_storm_of_other_writers(fleet: Fleet, start_controller: Start) -> None
     fleet.wait_until_converged(5.0 + WRITE_PAUSE_SECONDS)
 
 
-def test_rights_taken_away_and_given_back(fleet: Fleet, start_controller: Start, installed: Installation) -> None:
+@pytest.mark.parametrize("seconds", [2.0, pytest.param(60.0, marks=pytest.mark.soak)])
+def test_rights_taken_away_and_given_back(
+    fleet: Fleet, start_controller: Start, installed: Installation, seconds: float
+) -> None:
     """R-P08, fault 10: known plans are kept, an edit made meanwhile is applied once the rights are back."""
     with_pods(fleet, 2)
     controller = start_controller()
@@ -217,19 +226,21 @@ def test_rights_taken_away_and_given_back(fleet: Fleet, start_controller: Start,
     controller.kill()
     without = start_controller(ready=False)
     fleet.apply("retrieval", budget={"total": "190Mi"})
-    time.sleep(3.0)
+    until(lambda: "403" in without.log.read_text(errors="replace"))
+    time.sleep(seconds)
     with pytest.raises(OSError, match="503"):
         without.ask("/readyz")
     installed.install()
     fleet.wait_until_converged(30.0)
 
 
-def test_every_call_delayed(fleet: Fleet, start_controller: Start, proxy: ApiProxy) -> None:
+@pytest.mark.parametrize("seconds", [0.3, pytest.param(2.0, marks=pytest.mark.soak)])
+def test_every_call_delayed(fleet: Fleet, start_controller: Start, proxy: ApiProxy, seconds: float) -> None:
     """R-P08, fault 14: slow is not wrong; nothing is asked again before it was answered."""
-    proxy.faults = lambda _, __: Fault(delay_seconds=0.5)
+    proxy.faults = lambda _, __: Fault(delay_seconds=seconds)
     with_pods(fleet, 3)
     start_controller(kubeconfig=proxy.kubeconfig)
     fleet.wait_until_converged()
     fleet.apply("retrieval", budget={"total": "190Mi"})
     fleet.wait_until_converged()
-    fleet.check_it_stays(2.0)
+    fleet.check_it_stays(4 * seconds)

@@ -101,15 +101,22 @@ FIELDS = [
     Field("collections", [{"name": "a"}, {"name": "b"}], [{"name": "a"}] * 2, "Duplicate value", "collections[1]"),
     Field("collections[].name", "a.B_c-1", "-a", COLLECTION),
     Field("collections[].priority", "Critical", "Highest", PRIORITIES),
+    Field("collections[].maxLoadedFiles", 1, 0, "should be greater than or equal to 1"),
+    Field("collections[].maxCachedQueries", 1, 0, "should be greater than or equal to 1"),
     Field("eviction.excludeCollections", ["a"], ["a", ""], COLLECTION, "eviction.excludeCollections[1]"),
     Field("index.memoryMapped", accepted=False, refused="no", told="must be of type boolean"),
     Field("caches.compression", accepted=False, refused="no", told="must be of type boolean"),
+    Field("caches.maxLoadedFiles", 1000, 1001, "should be less than or equal to 1000"),
+    Field("caches.maxCachedQueries", 500, 501, "should be less than or equal to 500"),
     Field("spill.maxSize", "2Gi", "50%", "must be bytes like 64Mi, not a percent: a folder has no budget"),
     Field("sampling.intervalSeconds", 300, 301, "should be less than or equal to 300"),
     Field("gc.thresholds", [700, 10, 10], [700, 10], "should have at least 3 items"),
     Field("gc.thresholds", [1, 1, 1], [700, 0, 10], "should be greater than or equal to 1", "gc.thresholds[1]"),
     Field("rollout.maxPercent", 25, 0, "should be greater than or equal to 1"),
     Field("rollout.pauseSeconds", 86_400, -1, "should be greater than or equal to 0"),
+    Field("resize.mode", "Off", "Grow", 'supported values: "Off", "ShrinkFirst"'),
+    Field("resize.limit", "120Mi", "75%", "must be bytes like 64Mi, not a percent: it is what percents are of"),
+    Field("resize.container", "engine", "Engine", "lower-case letters, digits and '-', at most 63 in all, like engine"),
     Field("alerts.enabled", accepted=False, refused="no", told="must be of type boolean"),
     Field(
         "alerts.disabled", ["Growth", "SlowSpill"], ["Noise"], '"UsageHigh", "UsageOverFigure"', "alerts.disabled[0]"
@@ -177,6 +184,17 @@ CONTRADICTIONS = [
         "thresholds.emergency.secondsToLimit",
         "a higher rung is closer to the limit",
     ),
+    ({"resize": {"mode": "ShrinkFirst"}}, "resize.limit", "must be given where resize.mode is ShrinkFirst"),
+    (
+        {"budget": {"total": "121Mi"}, "resize": {"mode": "ShrinkFirst", "limit": "120Mi"}},
+        "resize.limit",
+        "budget.total must fit into the limit",
+    ),
+    (
+        {"resize": {"mode": "ShrinkFirst", "limit": "149Mi"}},
+        "resize.limit",
+        "where it is left out it is 150Mi (Production)",
+    ),
     ({"collections": [{"priority": "Low"}]}, "collections[0].name", "Required value"),
     ({"collections": [{"name": f"a{n}"} for n in range(257)]}, "collections", "must have at most 256 items"),
     ({"budget": {"total": 157_286_400}}, "budget.total", "must be of type string"),
@@ -205,6 +223,9 @@ BORDERS: list[Spec] = [
     {"budget": {"total": "75%", "components": {"index": "900Mi"}}},
     {"budget": {"total": "75%", "components": {"index": "60%", "sqlite": "40%"}}},
     {"profile": "Development", "budget": {"components": {"index": "500Mi"}}},
+    {"budget": {"total": "120Mi"}, "resize": {"mode": "ShrinkFirst", "limit": "120Mi"}},
+    {"budget": {"total": "100%"}, "resize": {"mode": "ShrinkFirst", "limit": "64Mi"}},
+    {"resize": {"mode": "Off", "limit": "64Mi"}},
     {"budget": {"total": "1Ei", "components": {"index": "1Pi"}}},
     {"collections": [{"name": f"a{n}", "priority": "Low"} for n in range(256)]},
     {"selector": {"matchLabels": {f"{'a' * 63}.example.com/{'b' * 60}{n}": "c" * 63 for n in range(32)}}},
@@ -364,7 +385,7 @@ def test_who_writes_the_policy_does_not_write_its_status(control_plane: ControlP
     [
         ({"matchedPods": -1}, "status.matchedPods"),
         ({"matchedPods": 1.5}, "status.matchedPods"),
-        ({"conditions": [{"type": "Healthy"}]}, 'supported values: "Accepted", "Programmed", "Ready"'),
+        ({"conditions": [{"type": "Healthy"}]}, 'supported values: "Accepted", "Programmed", "Ready", "Resized"'),
         ({"conditions": [{"type": "Ready", "reason": "Fine"}]}, "status.conditions[0].reason"),
     ],
 )
@@ -401,7 +422,11 @@ STATUS = PolicyStatus(
             reason=reason,
             message="For people.",
         )
-        for kind, reason in zip(ConditionType, (Reason.ACCEPTED, Reason.PUSHING, Reason.UNDER_BUDGET), strict=True)
+        for kind, reason in zip(
+            ConditionType,
+            (Reason.ACCEPTED, Reason.PUSHING, Reason.UNDER_BUDGET, Reason.RESIZED),
+            strict=True,
+        )
     ),
 )
 

@@ -24,7 +24,8 @@ Start = Callable[..., ControllerProcess]
 OTHER_PORT = 9467
 
 
-def test_of_two_controllers_the_later_one_stays(fleet: Fleet, start_controller: Start) -> None:
+@pytest.mark.parametrize("seconds", [1.0, pytest.param(300.0, marks=pytest.mark.soak)])
+def test_of_two_controllers_the_later_one_stays(fleet: Fleet, start_controller: Start, seconds: float) -> None:
     """R-P08, fault 33: the earlier one hears of it from the first pod, says so and ends; nothing flaps."""
     with_pods(fleet, 5)
     first = start_controller()
@@ -33,12 +34,15 @@ def test_of_two_controllers_the_later_one_stays(fleet: Fleet, start_controller: 
     fleet.apply("retrieval", budget={"total": "190Mi"})
     assert first.process.wait(90.0) == SteppedDown.exit_code
     fleet.wait_until_converged()
-    fleet.check_it_stays(2.0)
+    fleet.check_it_stays(seconds)
     plans = [held.plan_hash for held in fleet.sidecars["retriever-0"].accepted]
     assert len(list(itertools.groupby(plans))) == len(set(plans))
 
 
-def test_a_controller_frozen_while_another_took_over_changes_nothing(fleet: Fleet, start_controller: Start) -> None:
+@pytest.mark.parametrize("seconds", [0.0, pytest.param(600.0, marks=pytest.mark.soak)])
+def test_a_controller_frozen_while_another_took_over_changes_nothing(
+    fleet: Fleet, start_controller: Start, seconds: float
+) -> None:
     """R-P08, fault 34: it wakes with an old edit to push, and every pod refuses its epoch."""
     with_pods(fleet, 5)
     first = start_controller()
@@ -47,20 +51,22 @@ def test_a_controller_frozen_while_another_took_over_changes_nothing(fleet: Flee
     start_controller(port=OTHER_PORT)
     fleet.apply("retrieval", budget={"total": "190Mi"})
     fleet.wait_until_converged()
+    time.sleep(seconds)
     first.thaw()
     assert first.process.wait(90.0) == SteppedDown.exit_code
     fleet.wait_until_converged()
     fleet.check_it_stays(1.0)
 
 
-def test_killed_again_and_again(fleet: Fleet, start_controller: Start) -> None:
-    """R-P08, fault 32: six times at moments that nobody chose, with an edit before each."""
+@pytest.mark.parametrize("times", [6, pytest.param(200, marks=pytest.mark.soak)])
+def test_killed_again_and_again(fleet: Fleet, start_controller: Start, times: int) -> None:
+    """R-P08, fault 32: at moments that nobody chose, with an edit before each."""
     chance = random.Random(32)
     with_pods(fleet, 5)
-    for total in range(200, 206):
+    for number in range(times):
         controller = start_controller(ready=False)
-        fleet.apply("retrieval", budget={"total": f"{total}Mi"})
-        time.sleep(chance.uniform(0.5, 3.0))
+        fleet.apply("retrieval", budget={"total": f"{200 + number}Mi"})
+        time.sleep(chance.uniform(0.5, 2.5))
         controller.kill()
     start_controller()
     fleet.wait_until_converged(RETURN_SECONDS)
@@ -102,14 +108,15 @@ def test_what_other_operators_write_is_nothing_to_this_one(fleet: Fleet, start_c
     fleet.control_plane.kubectl("delete", "crd/clusterkopfpeerings.kopf.dev")
 
 
-def test_flapping_labels_are_coalesced(fleet: Fleet, start_controller: Start) -> None:
+@pytest.mark.parametrize(("pods", "rounds"), [(10, 20), pytest.param(200, 60, marks=pytest.mark.soak)])
+def test_flapping_labels_are_coalesced(fleet: Fleet, start_controller: Start, pods: int, rounds: int) -> None:
     """R-P08, fault 37: however often a pod changes its mind, it is told once a second at most."""
-    with_pods(fleet, 10)
+    with_pods(fleet, pods)
     fleet.apply("special", selector={"matchLabels": {"tier": "special"}}, precedence=5, budget={"total": "120Mi"})
     start_controller()
     fleet.wait_until_converged()
     orders, began = fleet.orders(), time.monotonic()
-    for number in range(30):
+    for number in range(rounds):
         for name in fleet.sidecars:
             fleet.label(name, tier="special" if number % 2 else "plain")
     seconds = time.monotonic() - began

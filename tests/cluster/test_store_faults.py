@@ -42,26 +42,28 @@ def test_what_was_acknowledged_before_etcd_was_killed_takes_effect(fleet: Fleet,
     fleet.check_it_stays(1.0)
 
 
-def test_etcd_frozen_for_some_seconds(fleet: Fleet, start_controller: Start) -> None:
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(300.0, marks=pytest.mark.soak)])
+def test_etcd_frozen(fleet: Fleet, start_controller: Start, seconds: float) -> None:
     """R-P08, fault 20: every pod keeps its plan, and what is edited on its return is applied."""
     with_pods(fleet, 3)
     start_controller()
     fleet.wait_until_converged()
     held, orders = fleet.held(), fleet.orders()
     fleet.control_plane.etcd.freeze()
-    time.sleep(5.0)
+    time.sleep(seconds)
     assert (fleet.held(), fleet.orders()) == (held, orders)
     fleet.control_plane.etcd.thaw()
     fleet.apply("retrieval", budget={"total": "190Mi"})
     fleet.wait_until_converged(RETURN_SECONDS)
 
 
+@pytest.mark.parametrize("brisk", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_a_store_put_back_to_an_earlier_day_is_obeyed_once_under_a_new_epoch(
-    fleet: Fleet, start_controller: Start
+    fleet: Fleet, start_controller: Start, brisk: bool
 ) -> None:
     """R-P08, fault 22: the generation falls; an event tells, and nothing flaps."""
     with_pods(fleet, 3)
-    start_controller()
+    start_controller(brisk=brisk)
     fleet.wait_until_converged()
     fleet.control_plane.back_up()
     for total in (190, 200):

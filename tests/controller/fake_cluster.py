@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from membudget_contract.policy_status import PolicyStatus
+from membudget_contract.quantities import parse_quantity
 from membudget_controller.cluster import Listed, Stored, Transition
 from membudget_controller.errors import ApiFailed, api_failure
 from membudget_controller.objects import ObservedPod, ObservedPolicy
@@ -34,6 +35,7 @@ class FakeCluster:
         """Or Ending: it is marked and its objects go; or Gone."""
         self.is_blind = False
         """The controller may not see the definition."""
+        self.may_resize = True
         self.failing: int | None = None
         """Every request is answered with this status."""
         self.before_write: Callable[[str], None] = lambda _: None
@@ -102,6 +104,19 @@ class FakeCluster:
         self.statuses.append(status)
         self.writes.append(f"status of {policy.name}")
         return made
+
+    def resize_pod(self, pod: ObservedPod, patch: Mapping[str, Any]) -> ObservedPod:
+        """If it is still that pod, and the controller may; what the kernel holds it to is the kubelet's to change."""
+        self._write(f"PATCH resize of {pod.name}")
+        if not self.may_resize:
+            raise api_failure("PATCH resize", 403, 'User "controller" cannot patch resource "pods/resize"')
+        now = self.pods[pod.uid]
+        (asked,) = patch["spec"]["containers"]
+        assert patch["metadata"]["uid"] == now.uid
+        (container,) = [each for each in now.memory if each.name == asked["name"]]
+        limit, request = (parse_quantity(asked["resources"][kind]["memory"]) for kind in ("limits", "requests"))
+        self.writes.append(f"limit of {pod.name}")
+        return self.add_pod(replace(now, memory=(replace(container, limit=limit, request=request),)))
 
     def create_event(self, policy: ObservedPolicy, transition: Transition) -> None:
         """Kept."""

@@ -34,6 +34,7 @@ from membudget_contract.orders import (
     Verdict,
     judge_order,
 )
+from membudget_contract.recommend import PodNeed
 from membudget_controller.keys import OrderKey
 from membudget_controller.orders import SignedRequest
 from membudget_controller.settings import SIDECAR_PORT
@@ -50,8 +51,11 @@ class FakeSidecar:
         self.pod = pod
         self.mode = ""
         self.usage: int | None = 100
+        self.usage_age: float | None = 0.5
+        self.budget = 150
         self.overridden = False
         self.problem: str | None = None
+        self.need: PodNeed | None = None
         self.held: HeldOrder | None = None
         self.orders: list[tuple[OrderNumber, bool]] = []
         """Verified orders in the order of their arrival, with whether each changed anything."""
@@ -116,8 +120,10 @@ class FakeSidecar:
             level="Normal",
             engine="Connected",
             usage_bytes=self.usage,
-            budget_bytes=150,
+            usage_age_seconds=self.usage_age,
+            budget_bytes=self.budget,
             problem=self.problem,
+            need=self.need,
         )
 
 

@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,7 +16,7 @@ import pytest
 from kubernetes import client
 
 from controller.cluster_objects import make_policy
-from membudget_controller.api_client import ApiCluster, client_for
+from membudget_controller.api_client import ApiCluster, client_for, follow_token
 from membudget_controller.cluster import Stored, Transition
 from membudget_controller.errors import ApiConflict, ApiFailed, ApiNotFound
 
@@ -33,6 +34,7 @@ class ApiServer(ThreadingHTTPServer):
         self.answers: list[tuple[int, object]] = []
         self.asked: list[Asked] = []
         self.content_types: list[str | None] = []
+        self.authorizations: list[str | None] = []
         self.retry_after = ""
 
 
@@ -44,6 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(length)) if length else None
         server.asked.append((self.command, url.path, parse_qs(url.query), body))
         server.content_types.append(self.headers.get("Content-Type"))
+        server.authorizations.append(self.headers.get("Authorization"))
         status, content = server.answers.pop(0)
         encoded = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
@@ -71,7 +74,23 @@ def server() -> Iterator[ApiServer]:
 def cluster_of(server: ApiServer, *watched: str) -> ApiCluster:
     """The client of it."""
     configuration = client.Configuration(host=f"http://127.0.0.1:{server.server_port}")
-    return ApiCluster(client_for(configuration), watched, lambda: NOW)
+    return ApiCluster(client_for(configuration), watched, lambda: NOW, 5.0)
+
+
+def test_each_request_bears_the_token_that_its_file_holds_then(server: ApiServer, tmp_path: Path) -> None:
+    """R-P08, fault 11: the kubelet renews it; while the file is empty or away the last one is better than none."""
+    file = tmp_path / "token"
+    configuration: Any = client.Configuration(host=f"http://127.0.0.1:{server.server_port}")
+    configuration.api_key["BearerToken"] = "Bearer of the start"
+    configuration.refresh_api_key_hook = follow_token(file)
+    cluster = ApiCluster(client_for(configuration), (), lambda: NOW, 5.0)
+    for content in ("first\n", "", None, "second"):
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_text(content)
+        server.answers = [(200, {"metadata": {"resourceVersion": "7"}, "items": []})]
+        cluster.latest_version()
+    assert ["Bearer first"] * 3 + ["Bearer second"] == server.authorizations
 
 
 def pod_list(version: int, *names: str, more: str = "") -> dict[str, Any]:

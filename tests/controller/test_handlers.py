@@ -11,6 +11,7 @@ import pytest
 
 from membudget_controller import handlers
 from membudget_controller.observed import Observed
+from membudget_controller.settings import ControllerSettings
 
 SPEC = {"selector": {"matchLabels": {"app": "retriever"}}}
 
@@ -103,15 +104,31 @@ def test_what_the_other_end_does_is_said_in_one_line_and_our_own_defects_in_full
     assert (handlers.in_one_line(record), record.exc_info is not None) == (True, shown)
 
 
+@pytest.mark.parametrize(
+    ("environment", "server"),
+    [
+        ({"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}, "https://10.96.0.1:443"),
+        ({"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"}, "https://[fd00::1]:6443"),
+        ({}, "https://kubernetes.default.svc"),
+    ],
+)
+def test_in_a_pod_the_api_server_is_asked_at_its_address(environment: dict[str, str], server: str) -> None:
+    """R-T05: the rest of what the service account has is kept."""
+    known = kopf.ConnectionInfo(server="https://kubernetes.default.svc", token="t", ca_path="/ca.crt")
+    found = handlers.by_address(known, environment)
+    assert (server, "t", "/ca.crt") == (found.server, found.token, found.ca_path)
+
+
 def test_namespaces_and_definitions_are_not_watched_with_rights_in_single_namespaces() -> None:
     """R-P08: kopf would try for 14 s before it watches what it may."""
-    scanning = [handlers.operator_settings(watched).scanning.disabled for watched in ((), ("search",))]
+    own = [ControllerSettings(namespace="home", watched=watched) for watched in ((), ("search",))]
+    scanning = [handlers.operator_settings(each).scanning.disabled for each in own]
     assert [False, True] == scanning
 
 
 def test_kopf_is_set_to_write_nothing(observed: Observed) -> None:
     """R-P13, facts.md: no event posting, no peering, only opted-in pods; only event handlers, so no finalizers."""
-    settings = handlers.operator_settings()
+    settings = handlers.operator_settings(ControllerSettings(namespace="home"))
     assert (False, True, "membudget.dev/managed=true", 500) == (
         settings.posting.enabled,
         settings.peering.standalone,

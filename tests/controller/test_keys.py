@@ -15,6 +15,7 @@ from membudget_controller.errors import ApiFailed, KeysUnusable, SteppedDown, ap
 from membudget_controller.key_publication import BUSY_SECONDS, RETRY_SECONDS, KeyPublication
 from membudget_controller.keys import EPOCH_FIELD, KEY_ID_FIELD, PRIVATE_FIELD, stored_epoch, take_authority
 from membudget_controller.settings import KEY_CONFIG_MAP, KEY_SECRET
+from membudget_controller.write_budget import WriteBudget
 
 HOME = "membudget-system"
 WHERE = (HOME, KEY_SECRET)
@@ -123,7 +124,7 @@ def test_the_private_key_is_in_no_log_no_repr_and_no_error(caplog: pytest.LogCap
     cluster = FakeCluster()
     authority = take_authority(cluster, HOME, 1)
     stored = cluster.secrets[WHERE]
-    KeyPublication(cluster, authority).publish(["search"], 0)
+    KeyPublication(cluster, authority, WriteBudget(lambda: 0.0)).publish(["search"], 0)
     cluster.before_write = _refuse
     with pytest.raises(ApiFailed) as refusal:
         take_authority(cluster, HOME, 1)
@@ -152,7 +153,7 @@ class Published:
         self.cluster = FakeCluster()
         authority = take_authority(self.cluster, HOME, 1)
         self.key = authority.key
-        self.publication = KeyPublication(self.cluster, authority)
+        self.publication = KeyPublication(self.cluster, authority, WriteBudget(lambda: 0.0))
         self.cluster.writes.clear()
 
     def data(self, namespace: str) -> dict[str, str]:
@@ -204,7 +205,7 @@ def test_a_damaged_copy_is_put_right_when_a_pod_does_not_know_the_key() -> None:
 def test_a_busy_api_server_is_asked_again_sooner_than_one_that_refuses(status: int, pause: float) -> None:
     """Fault 7: pods wait for the key meanwhile."""
     cluster = FakeCluster()
-    publication = KeyPublication(cluster, take_authority(cluster, HOME, 1))
+    publication = KeyPublication(cluster, take_authority(cluster, HOME, 1), WriteBudget(lambda: 0.0))
     cluster.failing = status
     publication.publish({"search"}, 1000.0)
     assert (publication.next_at(), publication.published) == (1000.0 + pause, set())

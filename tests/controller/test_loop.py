@@ -547,3 +547,21 @@ def test_a_generation_that_only_seems_to_fall_is_not_obeyed() -> None:
     assert [number.epoch for number, _ in pod.orders] == [epoch] * len(pod.orders)
     assert totals([pod]) == ["120Mi"]
     assert "GenerationRestored" not in [event.reason for event in controller.cluster.events]
+
+
+def test_after_a_gap_nothing_is_sent_before_a_list_has_said_who_is_gone(controller: Controller) -> None:
+    """Fault 4: the watch begins anew a moment after a list has failed, and shows an edit; two of the pods are gone."""
+    pods = controller.add_pods(3)
+    controller.apply(total="100Mi")
+    controller.run()
+    controller.cluster.failing = 503
+    controller.observed.ask_list()
+    controller.run(0.1)
+    controller.cluster.failing = None
+    for pod in list(controller.cluster.pods)[:2]:
+        del controller.cluster.pods[pod]
+    controller.cluster.apply(make_policy("retrieval", total="120Mi"))
+    controller.observed.ask_list()
+    controller.observed.see_policy(controller.cluster.policies["search", "retrieval"])
+    controller.run()
+    assert ["100Mi", "100Mi", "120Mi"] == totals(pods)

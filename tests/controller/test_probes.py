@@ -6,7 +6,7 @@ import http.client
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from membudget_controller.metrics import Metrics
 from membudget_controller.probes import ProbeServer
@@ -16,8 +16,9 @@ from membudget_controller.probes import ProbeServer
 def probes() -> Iterator[ProbeServer]:
     """Alive and not ready."""
     registry = CollectorRegistry()
-    Metrics(registry).follow_watch(lambda: 12.5)
-    made = ProbeServer("127.0.0.1", 0, registry, {"/healthz": lambda: True, "/readyz": lambda: False})
+    Metrics(registry).follow_watches(lambda: 12.5, lambda: 3.5)
+    pages = {"/metrics": lambda: ("text/plain", generate_latest(registry))}
+    made = ProbeServer("127.0.0.1", 0, pages, {"/healthz": lambda: True, "/readyz": lambda: False})
     made.start()
     yield made
     made.stop()
@@ -42,4 +43,5 @@ def test_probes_answer_what_their_checks_say(probes: ProbeServer, path: str, sta
 def test_metrics_are_served_with_the_age_of_the_watch(probes: ProbeServer) -> None:
     """Fault 2: read at the moment of the scrape."""
     status, text = get(probes, "/metrics")
-    assert (200, True) == (status, "membudget_controller_watch_age_seconds 12.5" in text)
+    told = [f"membudget_controller_watch_{name}" in text for name in ("age_seconds 12.5", "behind_seconds 3.5")]
+    assert (200, [True, True]) == (status, told)

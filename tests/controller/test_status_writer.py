@@ -22,6 +22,7 @@ from membudget_controller.status_writer import (
     StatusWriter,
     transitions,
 )
+from membudget_controller.write_budget import MOST_PER_SECOND, WriteBudget
 
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 PUSHING, WELL = PodFacts("a", Standing.PUSHING), PodFacts("a", Standing.PROGRAMMED, over_budget=False)
@@ -40,12 +41,16 @@ class Written:
         self.policy = self.cluster.apply(make_policy())
         self.observed = Observed(lambda: 0.0)
         self.observed.replace_policies([self.policy], self.policy.resource_version)
-        self.writer = StatusWriter(self.cluster, self.observed)
+        self.now = 0.0
+        self.writer = StatusWriter(self.cluster, self.observed, WriteBudget(lambda: self.now))
 
     def write(self, now: float, *followers: PodFacts) -> float | None:
         """The status of these followers, for the policy as the view has it."""
         (seen,) = self.observed.view().policies
-        return self.writer.write(seen, status_of(seen, *followers), now)
+        self.now = now
+        again = self.writer.write(seen, status_of(seen, *followers), now)
+        self.writer.tell()
+        return again
 
 
 def test_what_is_so_already_is_not_written_again() -> None:
@@ -86,7 +91,7 @@ def test_a_storm_of_other_writers_is_outlived() -> None:
     stormy = len(made.cluster.statuses)
     made.cluster.before_write = lambda _: None
     made.write(now, WELL)
-    assert (0, 1, True) == (stormy, len(made.cluster.statuses), now < 5.1)
+    assert (0, 1, True) == (stormy, len(made.cluster.statuses), now < 100 / MOST_PER_SECOND + 1)
 
 
 @pytest.mark.parametrize("status", [403, 404, 500, 507])
@@ -132,3 +137,47 @@ def test_a_changed_reason_is_a_transition_and_a_changed_message_is_none() -> Non
         [transition.reason for transition in transitions(before, unreachable)],
         list(transitions(before, other_pod)),
     )
+
+
+class Many:
+    """A writer and many policies, each of which has something new to say whenever it is asked."""
+
+    def __init__(self, count: int) -> None:
+        self.cluster = FakeCluster()
+        self.observed = Observed(lambda: 0.0)
+        for number in range(count):
+            self.cluster.apply(make_policy(f"policy-{number:02}"))
+        self.observed.replace_policies(list(self.cluster.policies.values()), self.cluster.version)
+        self.writer = StatusWriter(self.cluster, self.observed, WriteBudget(lambda: self.now))
+        self.written: list[tuple[float, str]] = []
+        self.now = 0.0
+        self.cluster.before_write = lambda request: self.written.append((self.now, request.partition(" ")[0]))
+
+    def look(self, follower: PodFacts) -> float | None:
+        """Write and tell what may be; when to come back."""
+        policies = self.writer.in_turn(self.observed.view().policies)
+        waits = [self.writer.write(policy, status_of(policy, follower), self.now) for policy in policies]
+        waits.append(self.writer.tell())
+        return min((wait for wait in waits if wait is not None and wait > self.now), default=None)
+
+
+def test_however_many_policies_say_something_new_there_are_20_writes_a_second_at_most() -> None:
+    """R-P10: statuses before the events that tell of them; in the end all are there."""
+    made = Many(60)
+    again: float | None = 0.0
+    while again is not None:
+        made.now = again
+        again = made.look(WELL)
+    times = [at for at, _ in made.written]
+    assert max(sum(since <= at < since + 1 for at in times) for since in times) <= MOST_PER_SECOND
+    assert ["PATCH"] * 60 + ["POST"] * 180 == [method for _, method in made.written]
+    assert made.now <= 240 / MOST_PER_SECOND + 1
+
+
+def test_policies_that_change_all_the_time_do_not_keep_the_others_from_being_written() -> None:
+    """R-P10: who was written least lately comes first."""
+    made = Many(60)
+    for step in range(100):
+        made.now = step / 10
+        made.look(replace(WELL, over_budget=bool(step % 2)))
+    assert all(policy.status.conditions for policy in made.cluster.policies.values())

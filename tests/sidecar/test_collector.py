@@ -9,6 +9,7 @@ import pytest
 
 from membudget_contract.control_api import FREE_PATH
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus
+from membudget_sidecar.acting.observed_link import OBSERVED
 from membudget_sidecar.deciding.alerts import Facts
 from membudget_sidecar.kernel.reading import Absent
 from membudget_sidecar.kernel.sample import Sample
@@ -79,8 +80,25 @@ def test_actions_are_counted_by_how_they_ended_with_the_bytes_as_read(
     sidecar.tick(10)
     sidecar.settle()
     assert 1 == registry.get_sample_value("membudget_actions_total", {"kind": "Evict", "status": "Ineffective"})
-    assert registry.get_sample_value("membudget_action_freed_bytes_total", {"kind": "Evict"}) is None
+    assert 0 == registry.get_sample_value("membudget_action_freed_bytes_total", {"kind": "Evict"})
     assert 1 == registry.get_sample_value("membudget_ladder_level")
+
+
+def test_actions_and_freed_bytes_are_counted_from_0_on(sidecar: HandDriven, registry: Scraped) -> None:
+    """R-S10, R-T04: of a counter that begins at 1, `increase()` misses the first."""
+    sidecar.tick()
+    labels = {"kind": "Evict", "status": "Ineffective"}
+    assert 0 == registry.get_sample_value("membudget_actions_total", labels)
+    assert 0 == registry.get_sample_value("membudget_action_freed_bytes_total", {"kind": "Spill"})
+
+
+def test_an_observed_process_is_not_told_as_an_engine_that_does_not_answer(
+    sidecar: HandDriven, registry: Scraped
+) -> None:
+    """R-S14, R-T04: it has no control socket, and MembudgetEngineUnreachable is not its alert."""
+    before = registry.get_sample_value("membudget_engine_up")
+    sidecar.loop.link.state = OBSERVED
+    assert (0, None) == (before, registry.get_sample_value("membudget_engine_up"))
 
 
 def test_whatever_the_engine_and_the_policy_name_there_are_at_most_500_series(

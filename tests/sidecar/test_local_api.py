@@ -77,7 +77,7 @@ def test_status_has_every_figure_of_the_kernel_or_its_reason(
     kinds = sum(process[name]["value"] for name in ("anonymous", "file", "shmem"))
     assert kinds == status["resident"]["value"]
     assert (True, 0) == (process["minorFaults"]["value"] > 0, process["swap"]["value"])
-    assert {"collections": 0, "collected": 0} == status["gc"]
+    assert {"collections": 0, "collected": 0}.items() <= status["gc"].items()
     figures = [*process.values(), *(value for name, value in status["cgroup"].items() if name != "version")]
     assert all((figure["value"] is None) == bool(figure["absent"]) for figure in figures)
 

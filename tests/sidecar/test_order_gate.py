@@ -375,6 +375,16 @@ def test_a_report_says_what_is_held_and_how_the_pod_is(pod: OrderedPod, engine: 
     assert report.usage_bytes == pytest.approx(engine.resident(), abs=2 * MIB)
 
 
+@pytest.mark.usefixtures("engine")
+def test_a_report_says_how_long_ago_its_figure_was_measured(pod: OrderedPod) -> None:
+    """Guarantee 4: a controller lowers no limit by an old figure; before the first there is no age."""
+    before = pod.gate.report(*CONTROLLER.ask()).usage_age_seconds
+    pod.driven.tick()
+    at_once = pod.gate.report(*CONTROLLER.ask()).usage_age_seconds
+    pod.driven.now += 7.5
+    assert (None, 0.0, 7.5) == (before, at_once, pod.gate.report(*CONTROLLER.ask()).usage_age_seconds)
+
+
 def test_a_report_before_the_first_order_and_the_engine_is_honest(pod: OrderedPod) -> None:
     """Guarantee 4: None, never 0."""
     report = pod.gate.report(*CONTROLLER.ask())

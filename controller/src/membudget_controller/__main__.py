@@ -15,11 +15,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
 from typing import Final
 
-from prometheus_client import CollectorRegistry
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
 
+from membudget_contract.recommendations_api import CONTROLLER_PORT, RECOMMENDATIONS_PATH
 from membudget_controller import handlers
 from membudget_controller.api_client import ApiCluster, connect
 from membudget_controller.clocks import SYSTEM, utc_now
@@ -27,10 +30,10 @@ from membudget_controller.cluster import Cluster
 from membudget_controller.errors import ApiFailed, KeysUnusable, SteppedDown
 from membudget_controller.keys import Authority, take_authority
 from membudget_controller.loop import Loop
-from membudget_controller.metrics import Metrics
+from membudget_controller.metrics import Metrics, RecommendedBudgets
 from membudget_controller.observed import Observed
 from membudget_controller.probes import ProbeServer
-from membudget_controller.settings import METRICS_PORT, ControllerSettings
+from membudget_controller.settings import ControllerSettings
 from membudget_controller.transport import post
 
 STALLED_SECONDS: Final = 120.0
@@ -39,17 +42,19 @@ JOIN_SECONDS: Final = 4.0
 RETRY_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.1
 DEFAULT_NAMESPACE: Final = "membudget-system"
+USUAL: Final = ControllerSettings(namespace=DEFAULT_NAMESPACE)
 
 log = logging.getLogger(__name__)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run until a signal."""
+def main(arguments: list[str] | None = None, times: ControllerSettings = USUAL) -> int:
+    """Run until a signal; what no argument says is as in `times`."""
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(handlers.in_one_line)
-    settings = ControllerSettings(
+    settings = replace(
+        times,
         namespace=parsed.namespace,
         watched=tuple(parsed.watch or ()),
         metrics_host=parsed.host,
@@ -64,20 +69,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(settings: ControllerSettings) -> int:
     """Everything from the first request to the API server to the last thread; the exit code."""
-    cluster = ApiCluster(connect(), settings.watched, utc_now)
+    cluster = ApiCluster(connect(), settings.watched, utc_now, settings.request_seconds)
     authority = _take_authority(cluster, settings.namespace)
     log.info("orders are signed by key %s at epoch %d", authority.key.key_id, authority.epoch)
     observed = Observed(time.monotonic)
+    disable_created_metrics()  # else each counter and histogram brings a gauge of its own birth along
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    metrics.follow_watch(lambda: _age(observed.event_at))
+    metrics.follow_watches(lambda: _age(observed.event_at), lambda: observed.behind_seconds)
     loop = Loop(cluster, observed, authority, metrics, settings, SYSTEM, post)
+    registry.register(RecommendedBudgets(loop.recommendations))
     probes = ProbeServer(
         settings.metrics_host,
         settings.metrics_port,
-        registry,
         {
-            "/healthz": lambda: time.monotonic() - loop.looked_at < STALLED_SECONDS,
+            "/metrics": lambda: (CONTENT_TYPE_LATEST, generate_latest(registry)),
+            RECOMMENDATIONS_PATH: lambda: ("application/json", msgspec.json.encode(loop.recommendations())),
+        },
+        {
+            "/healthz": lambda: _is_alive(loop, observed, settings),
             "/readyz": lambda: observed.view().known,
         },
     )
@@ -86,7 +96,7 @@ def run(settings: ControllerSettings) -> int:
     worker = threading.Thread(target=loop.run, args=(stop.set,), name="loop", daemon=True)
     worker.start()
     try:
-        _watch(observed, settings.watched, stop, loop)
+        _watch(observed, settings, stop, loop)
     finally:
         loop.stop()
         worker.join(JOIN_SECONDS)
@@ -97,16 +107,16 @@ def run(settings: ControllerSettings) -> int:
     return 0
 
 
-def _watch(observed: Observed, watched: tuple[str, ...], stop: threading.Event, loop: Loop) -> None:
+def _watch(observed: Observed, settings: ControllerSettings, stop: threading.Event, loop: Loop) -> None:
     """Until a signal or the end of the loop; meanwhile known plans are pushed, whatever becomes of the watch.
 
     In single namespaces kopf may not see the kind come: a watch begins when a list has shown that it is there.
     """
     while not loop.is_stopped:
-        if watched:
+        if settings.watched:
             _await(lambda: observed.view().known or loop.is_stopped, loop)
         try:
-            handlers.watch(observed, watched, stop)
+            handlers.watch(observed, settings, stop)
         except Exception as error:  # noqa: BLE001  whatever kopf dies of, the next watch begins with full lists
             log.warning("the watch broke off and begins anew: %s", error)
             _await(lambda: loop.is_stopped, loop, RETRY_SECONDS)
@@ -138,6 +148,12 @@ def _take_authority(cluster: Cluster, namespace: str) -> Authority:
             time.sleep(RETRY_SECONDS)
 
 
+def _is_alive(loop: Loop, observed: Observed, settings: ControllerSettings) -> bool:
+    """The loop looks, and no watch is dead; a quiet cluster is no fault, nor is an API server that is away."""
+    looks = time.monotonic() - loop.looked_at < STALLED_SECONDS
+    return looks and observed.behind_seconds < settings.watch_behind_seconds
+
+
 def _age(at: float | None) -> float:
     return float("nan") if at is None else time.monotonic() - at
 
@@ -150,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--namespace", default=own, help="its own, which holds its Secret (default: $POD_NAMESPACE)")
     parser.add_argument("--watch", action="append", metavar="NAMESPACE", help="only this one; repeat for more")
     parser.add_argument("--host", default="0.0.0.0", help="where /metrics and probes listen")  # noqa: S104
-    parser.add_argument("--port", type=int, default=METRICS_PORT)
+    parser.add_argument("--port", type=int, default=CONTROLLER_PORT)
     return parser
 
 

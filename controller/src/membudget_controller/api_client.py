@@ -27,7 +27,6 @@ from membudget_controller.objects import ObservedPod, ObservedPolicy, PodObject,
 from membudget_controller.settings import MANAGED_SELECTOR
 
 CHUNK: Final = 500
-REQUEST_SECONDS: Final = 30.0
 MOST_RETRY_AFTER_SECONDS: Final = 60
 LIST_ATTEMPTS: Final = 3
 """A list whose continuation has expired begins anew."""
@@ -36,6 +35,7 @@ _PLURAL: Final = "memorypolicies"
 _GROUP: Final = API_VERSION.partition("/")[0]
 _KIND_PATH: Final = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{_PLURAL}.{_GROUP}"
 _MERGE: Final = "application/merge-patch+json"
+_STRATEGIC_MERGE: Final = "application/strategic-merge-patch+json"
 _MOST_NOTE: Final = 1024
 _MOST_NAME: Final = 230
 """Of the policy's in that of an event, which may have 253 characters."""
@@ -70,6 +70,10 @@ class _DataObject(msgspec.Struct, frozen=True):
     data: dict[str, str] | None = None
 
 
+class _Refusal(msgspec.Struct, frozen=True):
+    message: str = ""
+
+
 class _Definition(msgspec.Struct, frozen=True):
     metadata: _ObjectMeta
 
@@ -80,9 +84,29 @@ def connect() -> client.ApiClient:
     configuration = client.Configuration()
     if "KUBECONFIG" not in os.environ and _IN_CLUSTER_TOKEN.exists():
         load.load_incluster_config(client_configuration=configuration)
+        hooked: Any = configuration
+        hooked.refresh_api_key_hook = follow_token(_IN_CLUSTER_TOKEN)
     else:
         load.load_kube_config(client_configuration=configuration)
     return client_for(configuration)
+
+
+def follow_token(file: Path) -> Callable[[client.Configuration], None]:
+    """A hook that takes the token from its file at each request: the kubelet renews it, and the old one may be refused.
+
+    The client's own looks once a minute, and fails on a file that is empty for a moment; the last token is better then.
+    """
+
+    def read(configuration: client.Configuration) -> None:
+        keys: Any = configuration.api_key
+        try:
+            token = file.read_text().strip()
+        except OSError:
+            return
+        if token:
+            keys["BearerToken"] = f"Bearer {token}"
+
+    return read
 
 
 def client_for(configuration: client.Configuration) -> client.ApiClient:
@@ -98,8 +122,11 @@ def client_for(configuration: client.Configuration) -> client.ApiClient:
 class ApiCluster:
     """A `cluster.Cluster`."""
 
-    def __init__(self, api: client.ApiClient, watched: tuple[str, ...], wall: Callable[[], dt.datetime]) -> None:
+    def __init__(
+        self, api: client.ApiClient, watched: tuple[str, ...], wall: Callable[[], dt.datetime], request_seconds: float
+    ) -> None:
         self._api: Any = api
+        self._request_seconds = request_seconds
         self._scopes = tuple(f"/namespaces/{namespace}" for namespace in watched) or ("",)
         self._wall = wall
 
@@ -140,6 +167,13 @@ class ApiCluster:
         path = f"/apis/{API_VERSION}/namespaces/{policy.namespace}/{_PLURAL}/{policy.name}/status"
         body = {"metadata": {"resourceVersion": str(policy.resource_version)}, "status": msgspec.to_builtins(status)}
         return policy_from(_decoded(self._send("PATCH", path, body=body), PolicyObject))
+
+    def resize_pod(self, pod: ObservedPod, patch: Mapping[str, Any]) -> ObservedPod:
+        """By a strategic merge patch, which knows containers by their names; the uid in it makes it this very pod."""
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/resize"
+        return pod_from(
+            _decoded(self._send("PATCH", path, body=patch, patch=_STRATEGIC_MERGE, explained=True), PodObject)
+        )
 
     def create_event(self, policy: ObservedPolicy, transition: Transition) -> None:
         """By the events API; the name holds the microsecond, as those of other components do."""
@@ -225,21 +259,29 @@ class ApiCluster:
         return _decoded(self._send("GET", path), kind)
 
     def _send(
-        self, method: str, path: str, *, query: list[tuple[str, str]] | None = None, body: object = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: list[tuple[str, str]] | None = None,
+        body: object = None,
+        patch: str = _MERGE,
+        explained: bool = False,
     ) -> bytes:
-        """One request; the body of the answer, unless it is a refusal."""
-        headers = {"Accept": "application/json", "Content-Type": _MERGE if method == "PATCH" else "application/json"}
+        """One request; the body of the answer, unless it is a refusal, whose error says what it says if `explained`."""
+        headers = {"Accept": "application/json", "Content-Type": patch if method == "PATCH" else "application/json"}
         request = self._api.param_serialize(
             method, path, query_params=query or [], header_params=headers, body=body, auth_settings=["BearerToken"]
         )
         told = f"{method} {path}"
         try:
-            answer = self._api.call_api(*request, _request_timeout=REQUEST_SECONDS)
+            answer = self._api.call_api(*request, _request_timeout=self._request_seconds)
             content: bytes = answer.read() or b""
         except (urllib3.exceptions.HTTPError, client.ApiException, OSError) as error:
             raise ApiFailed(told, None, type(error).__name__) from None
         if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-            raise api_failure(told, answer.status, str(answer.reason), _retry_after(answer.headers))
+            reason = _explanation(content) if explained else ""
+            raise api_failure(told, answer.status, reason or str(answer.reason), _retry_after(answer.headers))
         return content
 
 
@@ -247,6 +289,14 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     """In seconds, as API servers write it; what is not understood was not asked."""
     text = headers.get("Retry-After", "")
     return float(min(int(text), MOST_RETRY_AFTER_SECONDS)) if text.isascii() and text.isdecimal() else 0.0
+
+
+def _explanation(content: bytes) -> str:
+    """In the API server's words; empty where there are none."""
+    try:
+        return msgspec.json.decode(content, type=_Refusal).message
+    except msgspec.DecodeError:
+        return ""
 
 
 def _decoded(content: bytes, kind: type[Wire]) -> Wire:

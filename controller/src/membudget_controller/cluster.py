@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from membudget_contract.policy_status import PolicyStatus
 from membudget_controller.objects import ObservedPod, ObservedPolicy
@@ -67,6 +67,10 @@ class Cluster(Protocol):
 
     def patch_status(self, policy: ObservedPolicy, status: PolicyStatus) -> ObservedPolicy:
         """Write the status of the policy at its resourceVersion; the policy as it is then."""
+        ...
+
+    def resize_pod(self, pod: ObservedPod, patch: Mapping[str, Any]) -> ObservedPod:
+        """Patch the pod's subresource `resize`; the pod as it is then."""
         ...
 
     def create_event(self, policy: ObservedPolicy, transition: Transition) -> None:

@@ -1,6 +1,6 @@
 """The status of a policy, from what became of it (R-P10).
 
-Covers: counts, the three conditions with reason and message, and when a transition time moves. Pure. Does not write
+Covers: counts, the conditions with reason and message, and when a transition time moves. Pure. Does not write
 (`status_writer`). Neighbours: `pod_facts` for single pods, `membudget_contract.policy_status` for the types.
 
 Messages name pods and fields and hold no figure that changes by itself: the status of a converged system is written
@@ -30,10 +30,12 @@ _REASONS: Final = {
     Standing.KEYS_PENDING: Reason.KEYS_PENDING,
     Standing.PUSHING: Reason.PUSHING,
 }
-_NO_PODS: Final = "no pod that opts in is left to follow it"
+NO_PODS: Final = "no pod that opts in is left to follow it"
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
+    """To one of the questions."""
+
     status: ConditionStatus
     reason: Reason
     message: str
@@ -46,6 +48,7 @@ def policy_status(
     now: dt.datetime,
     *,
     paused: str | None = None,
+    resized: tuple[Answer, int] | None = None,
 ) -> PolicyStatus:
     """The status that the policy should have; equal to the one it has where nothing changed.
 
@@ -55,12 +58,13 @@ def policy_status(
         lost_to: the policies that win pods which it selects too.
         now: for what changes.
         paused: why its rollout is, None while it is not.
+        resized: the answer about its pods' limits and how many have theirs, None where it leaves limits alone.
     """
     answers = {
         ConditionType.ACCEPTED: _accepted(policy, followers, sorted(set(lost_to))),
         ConditionType.PROGRAMMED: _programmed(policy, followers, paused),
         ConditionType.READY: _ready(followers),
-    }
+    } | ({} if resized is None else {ConditionType.RESIZED: resized[0]})
     before = {condition.type: condition for condition in policy.status.conditions}
     standings = [pod.standing for pod in followers]
     return PolicyStatus(
@@ -68,6 +72,7 @@ def policy_status(
         matched_pods=len(followers),
         programmed_pods=standings.count(Standing.PROGRAMMED),
         refused_pods=standings.count(Standing.REFUSED),
+        resized_pods=None if resized is None else resized[1],
         conditions=tuple(
             _condition(kind, answer, policy.generation, before.get(kind), now) for kind, answer in answers.items()
         ),
@@ -75,7 +80,7 @@ def policy_status(
 
 
 def _condition(
-    kind: ConditionType, answer: _Answer, generation: int, before: Condition | None, now: dt.datetime
+    kind: ConditionType, answer: Answer, generation: int, before: Condition | None, now: dt.datetime
 ) -> Condition:
     unmoved = before is not None and before.status is answer.status
     same_words = (
@@ -99,44 +104,44 @@ def _without_figures(message: str) -> tuple[str, str]:
     return names, _FIGURE.sub("", why)
 
 
-def _accepted(policy: ObservedPolicy, followers: Sequence[PodFacts], winners: Sequence[str]) -> _Answer:
+def _accepted(policy: ObservedPolicy, followers: Sequence[PodFacts], winners: Sequence[str]) -> Answer:
     if isinstance(policy.meaning, Invalid):
-        return _Answer(_FALSE, Reason.INVALID, policy.meaning.problem)
+        return Answer(_FALSE, Reason.INVALID, policy.meaning.problem)
     if winners:
         taken = "pods that it selects" if followers else "every pod that it selects"
-        message = f"{_named(winners)} win {taken}: higher precedence, else older, else first by name"
-        return _Answer(_FALSE, Reason.CONFLICTED, message)
+        message = f"{named(winners)} win {taken}: higher precedence, else older, else first by name"
+        return Answer(_FALSE, Reason.CONFLICTED, message)
     overridden = [pod.name for pod in followers if pod.overridden]
     if overridden:
-        return _Answer(_TRUE, Reason.OVERRIDDEN, f"environment or a configure call refines it in {_named(overridden)}")
-    return _Answer(_TRUE, Reason.ACCEPTED, "compiled to a plan")
+        return Answer(_TRUE, Reason.OVERRIDDEN, f"environment or a configure call refines it in {named(overridden)}")
+    return Answer(_TRUE, Reason.ACCEPTED, "compiled to a plan")
 
 
-def _programmed(policy: ObservedPolicy, followers: Sequence[PodFacts], paused: str | None) -> _Answer:
+def _programmed(policy: ObservedPolicy, followers: Sequence[PodFacts], paused: str | None) -> Answer:
     if not followers:
-        return _Answer(_UNKNOWN, Reason.NO_PODS, _NO_PODS)
+        return Answer(_UNKNOWN, Reason.NO_PODS, NO_PODS)
     if paused is not None:
-        return _Answer(_FALSE, Reason.PAUSED, f"the others wait for {paused[:_DETAIL_LENGTH]}")
+        return Answer(_FALSE, Reason.PAUSED, f"the others wait for {paused[:_DETAIL_LENGTH]}")
     for standing, reason in _REASONS.items():
         pods = [pod for pod in followers if pod.standing is standing]
         if pods:
-            return _Answer(_FALSE, reason, f"{_named([pod.name for pod in pods])}: {pods[0].why[:_DETAIL_LENGTH]}")
-    return _Answer(_TRUE, Reason.PROGRAMMED, f"every pod acknowledged generation {policy.generation}")
+            return Answer(_FALSE, reason, f"{named([pod.name for pod in pods])}: {pods[0].why[:_DETAIL_LENGTH]}")
+    return Answer(_TRUE, Reason.PROGRAMMED, f"every pod acknowledged generation {policy.generation}")
 
 
-def _ready(followers: Sequence[PodFacts]) -> _Answer:
+def _ready(followers: Sequence[PodFacts]) -> Answer:
     if not followers:
-        return _Answer(_UNKNOWN, Reason.NO_PODS, _NO_PODS)
+        return Answer(_UNKNOWN, Reason.NO_PODS, NO_PODS)
     over = [pod.name for pod in followers if pod.over_budget]
     if over:
-        return _Answer(_FALSE, Reason.OVER_BUDGET, f"{_named(over)}: over the budget")
+        return Answer(_FALSE, Reason.OVER_BUDGET, f"{named(over)}: over the budget")
     silent = [pod.name for pod in followers if pod.over_budget is None]
     if silent:
-        return _Answer(_UNKNOWN, Reason.REPORT_MISSING, f"{_named(silent)}: no report with a figure")
-    return _Answer(_TRUE, Reason.UNDER_BUDGET, "every pod reports its memory under the budget")
+        return Answer(_UNKNOWN, Reason.REPORT_MISSING, f"{named(silent)}: no report with a figure")
+    return Answer(_TRUE, Reason.UNDER_BUDGET, "every pod reports its memory under the budget")
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
     """The first few in the order of the alphabet, so that the same pods make the same message."""
     first = sorted(names)[:NAMED_PODS]
     rest = len(names) - len(first)

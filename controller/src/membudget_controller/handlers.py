@@ -6,10 +6,12 @@ annotation. Does not decide anything. Neighbours: `objects` reads what kopf brin
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, cast
 
 import aiohttp
 import kopf
@@ -18,7 +20,7 @@ import msgspec
 from membudget_contract.policy import API_VERSION
 from membudget_controller.objects import PodObject, PolicyObject, pod_from, policy_from
 from membudget_controller.observed import Observed
-from membudget_controller.settings import MANAGED_SELECTOR
+from membudget_controller.settings import MANAGED_SELECTOR, ControllerSettings
 
 PLURAL: Final = "memorypolicies"
 GROUP, _, VERSION = API_VERSION.partition("/")
@@ -28,12 +30,12 @@ EXIT_SECONDS: Final = 9.0
 ERROR_BACKOFFS: Final = (1, 1, 2, 2, 2, 2, 2, 2)
 """kopf's own grow to 21 s: so long a change would wait after an outage."""
 
-_OF_THE_OTHER_END: Final = (aiohttp.ClientError, OSError)
+_OF_THE_OTHER_END: Final = (aiohttp.ClientError, OSError, kopf.LoginError)
 
 log = logging.getLogger(__name__)
 
 
-def watch(observed: Observed, watched: tuple[str, ...], stop: threading.Event) -> None:
+def watch(observed: Observed, settings: ControllerSettings, stop: threading.Event) -> None:
     """Watch until `stop` is set or a signal comes; signals need the main thread. Sets `stop` whenever it ends.
 
     Raises:
@@ -43,19 +45,21 @@ def watch(observed: Observed, watched: tuple[str, ...], stop: threading.Event) -
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else a line for every event
     kopf.run(
         registry=operator_registry(observed, stop),
-        settings=operator_settings(watched),
+        settings=operator_settings(settings),
+        # Else it asks /etc/passwd who runs it, which in an image knows nobody.
+        identity=cast("Any", "membudget-controller"),
         standalone=True,
-        clusterwide=not watched,
-        namespaces=watched,
+        clusterwide=not settings.watched,
+        namespaces=settings.watched,
         stop_flag=stop,
     )
 
 
-def operator_settings(watched: tuple[str, ...] = ()) -> kopf.OperatorSettings:
+def operator_settings(own: ControllerSettings) -> kopf.OperatorSettings:
     """What facts and faults taught: kopf watches and writes nothing."""
     settings = kopf.OperatorSettings()
     # With rights in single namespaces, neither namespaces nor definitions may be watched, and kopf would try for 14 s.
-    settings.scanning.disabled = bool(watched)
+    settings.scanning.disabled = bool(own.watched)
     settings.process.ultimate_exiting_timeout = EXIT_SECONDS
     settings.posting.enabled = False
     settings.posting.loggers = False
@@ -66,7 +70,7 @@ def operator_settings(watched: tuple[str, ...] = ()) -> kopf.OperatorSettings:
     settings.watching.chunk_size = CHUNK
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
-    settings.watching.inactivity_timeout = 70
+    settings.watching.inactivity_timeout = own.watch_silence_seconds
     settings.networking.request_timeout = 30
     settings.networking.error_backoffs = ERROR_BACKOFFS
     settings.queueing.exit_timeout = 1
@@ -83,7 +87,8 @@ def operator_registry(observed: Observed, stop: threading.Event) -> kopf.Operato
         """By KUBECONFIG, else by the pod's service account, else by the user's kubeconfig; as `api_client` does."""
         if "KUBECONFIG" in os.environ:
             return kopf.login_with_kubeconfig(**known)
-        return kopf.login_with_service_account(**known) or kopf.login_with_kubeconfig(**known)
+        in_cluster = kopf.login_with_service_account(**known)
+        return by_address(in_cluster, os.environ) if in_cluster else kopf.login_with_kubeconfig(**known)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def on_policy(event: kopf.RawEvent, **_: Any) -> None:
@@ -102,6 +107,14 @@ def operator_registry(observed: Observed, stop: threading.Event) -> kopf.Operato
     return registry
 
 
+def by_address(known: kopf.ConnectionInfo, environment: Mapping[str, str]) -> kopf.ConnectionInfo:
+    """The API server where the kubelet says it is, not by kopf's name for it: a cluster's DNS may be down or absent."""
+    host, port = (environment.get(f"KUBERNETES_SERVICE_{part}") for part in ("HOST", "PORT"))
+    if not host or not port:
+        return known
+    return dataclasses.replace(known, server=f"https://{f'[{host}]' if ':' in host else host}:{port}")
+
+
 def in_one_line(record: logging.LogRecord) -> bool:
     """A filter for log handlers: what the other end of a connection did needs no traceback of this one."""
     error = record.exc_info[1] if record.exc_info else None
@@ -117,12 +130,13 @@ def take_policy_event(observed: Observed, event: kopf.RawEvent) -> None:
     except (msgspec.ValidationError, ValueError) as error:
         log.warning("an event of a policy cannot be read: %s", error)
         return
+    observed.policy_watch.tell(policy)
     if event["type"] == "DELETED":
         observed.delete_policy(policy)
         return
-    observed.see_policy(policy)
     if event["type"] is None:
-        observed.ask_list()
+        observed.ask_list()  # before anything follows from what it shows: of what has gone it says nothing
+    observed.see_policy(policy)
 
 
 def take_pod_event(observed: Observed, event: kopf.RawEvent) -> None:
@@ -132,9 +146,10 @@ def take_pod_event(observed: Observed, event: kopf.RawEvent) -> None:
     except (msgspec.ValidationError, ValueError) as error:
         log.warning("an event of a pod cannot be read: %s", error)
         return
+    observed.pod_watch.tell(pod)
     if event["type"] == "DELETED":
         observed.delete_pod(pod)
         return
-    observed.see_pod(pod)
     if event["type"] is None:
-        observed.ask_list()
+        observed.ask_list()  # before anything follows from what it shows: of what has gone it says nothing
+    observed.see_pod(pod)

@@ -19,6 +19,7 @@ from membudget_controller.errors import ApiFailed, ApiNotFound
 from membudget_controller.failpoints import Failpoint, passed
 from membudget_controller.keys import Authority
 from membudget_controller.settings import KEY_CONFIG_MAP
+from membudget_controller.write_budget import WriteBudget
 
 MOST_KEYS: Final = 2
 """The present key and the one before or after it; sidecars read no more."""
@@ -30,11 +31,16 @@ BUSY_SECONDS: Final = 2.0
 log = logging.getLogger(__name__)
 
 
+class _NotYet(Exception):
+    """Other writes of this second went before."""
+
+
 class KeyPublication:
     """Remembers where the keys are published; one thread."""
 
-    def __init__(self, cluster: Cluster, authority: Authority) -> None:
+    def __init__(self, cluster: Cluster, authority: Authority, budget: WriteBudget) -> None:
         self._cluster = cluster
+        self._budget = budget
         self._authority = authority
         self.published: set[str] = set()
         self.failed: dict[str, float] = {}
@@ -63,6 +69,8 @@ class KeyPublication:
                 continue
             try:
                 self._publish_in(namespace)
+            except _NotYet:
+                self.failed[namespace] = self._budget.next_at
             except ApiFailed as error:
                 log.warning("the key for orders is not published in %s: %s", namespace, error)
                 pause = BUSY_SECONDS if error.is_passing else RETRY_SECONDS
@@ -81,6 +89,7 @@ class KeyPublication:
             stored = self._cluster.read_config_map(namespace, KEY_CONFIG_MAP)
         except ApiNotFound:
             passed(Failpoint.BEFORE_KEY_PUBLICATION)
+            self._spend()
             self._cluster.create_config_map(namespace, KEY_CONFIG_MAP, own)
             return
         retired: dict[str, None] = {
@@ -95,4 +104,9 @@ class KeyPublication:
                 *(namespace, KEY_CONFIG_MAP, len(stored.data), ", ".join(own)),
             )
             return
+        self._spend()
         self._cluster.patch_config_map(namespace, KEY_CONFIG_MAP, {**own, **retired}, stored.resource_version)
+
+    def _spend(self) -> None:
+        if not self._budget.spend():
+            raise _NotYet

@@ -26,6 +26,9 @@ VERSION_SECONDS: Final = 10.0
 """Between two looks whether the store was put back to an earlier day: a watch that waits for the version it had seen
 before is silent then, for as long as it takes the store to count so far again."""
 
+BEHIND_LIST_SECONDS: Final = 30.0
+"""Between two lists while a watch owes what the last one showed: it may be dead, and lists are all there is then."""
+
 CONFIRM_SECONDS: Final = 10.0
 """For so long the same policies are missing before they count as deleted, where the kind cannot be asked for."""
 BLIND_LIST_SECONDS: Final = 30.0
@@ -46,6 +49,7 @@ class Listing:
         self.version_at = -float("inf")
         """When the store is asked next what it counts to."""
         self.failed = False
+        self._awaited_until = -float("inf")
         self._retry_after = 0.0
         """For so long the API server asked to be left alone at the last attempt."""
         self._missing: tuple[frozenset[str], float] = frozenset(), 0.0
@@ -55,6 +59,9 @@ class Listing:
         """List when it is time or asked for; True when both lists succeeded."""
         if self._observed.take_list_asked():
             self.due_at = min(self.due_at, max(now, self._began_at + LEAST_PAUSE_SECONDS))
+            self._awaited_until = self.due_at
+        if self._observed.behind_seconds:
+            self.due_at = min(self.due_at, self._began_at + BEHIND_LIST_SECONDS)
         if now < self.due_at and not self._is_restored(now):
             return False
         self._began_at = now
@@ -67,6 +74,10 @@ class Listing:
         self.due_at = now + (max(RETRY_SECONDS, self._retry_after) if self.failed else self._every_seconds)
         self.version_at = now + VERSION_SECONDS
         return not self.failed
+
+    def is_awaited(self, now: float) -> bool:
+        """A list was asked for a moment ago and may not begin yet: until it has, pods may be known that are gone."""
+        return now < self._awaited_until
 
     def _is_restored(self, now: float) -> bool:
         if now < self.version_at:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from membudget_contract.recommendations_api import PolicyRecommendations
 from membudget_controller import rollout
 from membudget_controller.clocks import Clocks
 from membudget_controller.cluster import Cluster, Transition
@@ -24,16 +25,20 @@ from membudget_controller.key_publication import KeyPublication
 from membudget_controller.keys import Authority, begin_rotation, finish_rotation, stored_epoch, take_authority
 from membudget_controller.listing import Listing
 from membudget_controller.metrics import Metrics
-from membudget_controller.objects import Compiled
+from membudget_controller.objects import Compiled, ObservedPolicy
 from membudget_controller.observed import Observed, View
 from membudget_controller.orders import OrderWriter
-from membudget_controller.pod_facts import Standing, facts_of, waiting
+from membudget_controller.pod_facts import PodFacts, Standing, facts_of, waiting
+from membudget_controller.recommendations import advise_all
 from membudget_controller.reconcile import reconcile
+from membudget_controller.resize_condition import resized
+from membudget_controller.resizes import AWAITS_LIMIT, Resizes
 from membudget_controller.rollout import EVERYBODY, Turn, together
 from membudget_controller.settings import ControllerSettings
 from membudget_controller.status_writer import StatusWriter
 from membudget_controller.targets import Assignment, assign
 from membudget_controller.transport import Transport
+from membudget_controller.write_budget import WriteBudget
 
 COLLECT_SECONDS: Final = 0.25
 """A look waits so long for answers before it starts what follows from them."""
@@ -79,13 +84,16 @@ class Loop:
         self._clock = clocks.monotonic
         self._wall = clocks.wall
         self._listing = Listing(cluster, observed, settings.list_seconds)
-        self._publication = KeyPublication(cluster, authority)
+        budget = WriteBudget(self._clock)
+        self._publication = KeyPublication(cluster, authority, budget)
         self._cluster = cluster
         self._authority = authority
         self._namespace = settings.namespace
         self.dispatch.sign_with(authority)
-        self._status_writer = StatusWriter(cluster, observed)
+        self._status_writer = StatusWriter(cluster, observed, budget)
+        self._resizes = Resizes(cluster, observed, metrics)
         self._assigned: tuple[int, Assignment] | None = None
+        self._seen: tuple[tuple[ObservedPolicy, ...], Assignment] = (), Assignment({}, {})
         self._awaiting_since: float | None = None
         self._stopped = threading.Event()
 
@@ -100,6 +108,11 @@ class Loop:
             self._observed.wake.clear()
         self.dispatch.stop()
         on_end()
+
+    def recommendations(self) -> PolicyRecommendations:
+        """The budgets that policies would need, by what their pods told last; for any thread."""
+        policies, assignment = self._seen
+        return advise_all(policies, assignment, self.dispatch.progress)
 
     @property
     def is_stopped(self) -> bool:
@@ -120,13 +133,14 @@ class Loop:
         collected = self.dispatch.collect(0)
         view = self._observed.view()
         self._metrics.policies_known.set(float(view.known))
-        if not view.known:
+        if not view.known or self._listing.is_awaited(now):
             return max(self._listing.due_at - now, 0)
         assignment = self._assign(view)
         self.dispatch.follow(assignment.targets)
+        self._seen = view.policies, assignment
         self._publish_key(view, now)
         turns = self._turns(view, assignment, now)
-        turn = together(turns.values())
+        turn = together((*turns.values(), self._resizes.look(view, assignment, self.dispatch.progress, now)))
         turn = replace(turn, ask=turn.ask + self.dispatch.proof.wanted(self.dispatch.progress, now))
         work = reconcile(assignment.targets, self.dispatch.progress, self.dispatch.in_flight, now, turn)
         self.dispatch.start(work, now)
@@ -255,15 +269,22 @@ class Loop:
         }
         self._metrics.programmed.set(sum(pod.standing is Standing.PROGRAMMED for pod in facts.values()))
         self._status_writer.forget_others(policy.uid for policy in view.policies)
-        again: list[float] = []
-        for policy in view.policies:
+        again: list[float | None] = []
+        for policy in self._status_writer.in_turn(view.policies):
             following = assignment.following[policy.uid]
             turn = turns.get(policy.uid, EVERYBODY)
-            followers = [waiting(facts[uid]) if uid in turn.held_back else facts[uid] for uid in following.won]
-            status = policy_status(policy, followers, following.lost.values(), wall, paused=turn.paused)
-            write_at = self._status_writer.write(policy, status, now)
-            again += [] if write_at is None else [write_at]
-        return min(again, default=None)
+            followers = [self._waiting(facts[uid], uid, turn) for uid in following.won]
+            standings = {facts[uid].name: one for uid, one in self._resizes.standings.get(policy.uid, {}).items()}
+            limits = resized(policy, standings)
+            status = policy_status(policy, followers, following.lost.values(), wall, paused=turn.paused, resized=limits)
+            again.append(self._status_writer.write(policy, status, self._clock()))
+        again.append(self._status_writer.tell())
+        return min((at for at in again if at is not None), default=None)
+
+    def _waiting(self, facts: PodFacts, uid: str, turn: Turn) -> PodFacts:
+        if uid in self._resizes.held_back:
+            return waiting(facts, AWAITS_LIMIT)
+        return waiting(facts) if uid in turn.held_back else facts
 
 
 def _restored(generation: int) -> Transition:

@@ -18,8 +18,17 @@ from membudget_contract.orders import PolicyIdentity
 from membudget_contract.plan import Plan, plan_hash
 from membudget_contract.policy import API_VERSION, KIND, RolloutPolicy, parse_policy
 from membudget_contract.policy_status import PolicyStatus
-from membudget_contract.selector import LabelSelector
-from membudget_controller.settings import MANAGED_LABEL
+from membudget_contract.selector import MANAGED_LABEL, LabelSelector
+from membudget_controller.pod_memory import (
+    ContainerMemory,
+    ResizeRule,
+    WireCondition,
+    WireContainer,
+    WireContainerStatus,
+    WirePart,
+    container_memory,
+    resize_problem,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class Compiled:
     plan: Plan
     plan_hash: str
     rollout: RolloutRule
+    resize: ResizeRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,9 @@ class ObservedPod:
     deleting: bool
     restarts: int
     """Of all its containers together: when it moves, what the pod acknowledged may be gone."""
+    memory: tuple[ContainerMemory, ...] = ()
+    resize_problem: str | None = None
+    """Why its kubelet does not carry out the last resize."""
 
     @property
     def is_managed(self) -> bool:
@@ -97,11 +110,7 @@ class ObservedPod:
         return self.labels.get(MANAGED_LABEL) == "true"
 
 
-class _Part(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """Decoded once, read once."""
-
-
-class Metadata(_Part, frozen=True, kw_only=True):
+class Metadata(WirePart, frozen=True, kw_only=True):
     """Of an object."""
 
     namespace: str = ""
@@ -114,7 +123,7 @@ class Metadata(_Part, frozen=True, kw_only=True):
     labels: dict[str, str] | None = None
 
 
-class PolicyObject(_Part, frozen=True, kw_only=True):
+class PolicyObject(WirePart, frozen=True, kw_only=True):
     """A MemoryPolicy on the wire."""
 
     metadata: Metadata
@@ -122,27 +131,25 @@ class PolicyObject(_Part, frozen=True, kw_only=True):
     status: Any = None
 
 
-class _PodAddress(_Part, frozen=True):
+class _PodAddress(WirePart, frozen=True):
     ip: str = ""
 
 
-class _ContainerStatus(_Part, frozen=True):
-    restart_count: int = 0
-
-
-class _PodSpec(_Part, frozen=True):
+class _PodSpec(WirePart, frozen=True):
     host_network: bool = False
+    containers: tuple[WireContainer, ...] = ()
 
 
-class _PodStatus(_Part, frozen=True, kw_only=True):
+class _PodStatus(WirePart, frozen=True, kw_only=True):
     phase: str = ""
     pod_ip: str = msgspec.field(name="podIP", default="")
     pod_ips: tuple[_PodAddress, ...] = msgspec.field(name="podIPs", default=())
-    container_statuses: tuple[_ContainerStatus, ...] = ()
-    init_container_statuses: tuple[_ContainerStatus, ...] = ()
+    container_statuses: tuple[WireContainerStatus, ...] = ()
+    init_container_statuses: tuple[WireContainerStatus, ...] = ()
+    conditions: tuple[WireCondition, ...] = ()
 
 
-class PodObject(_Part, frozen=True, kw_only=True):
+class PodObject(WirePart, frozen=True, kw_only=True):
     """A Pod on the wire."""
 
     metadata: Metadata
@@ -181,6 +188,8 @@ def pod_from(wire: PodObject) -> ObservedPod:
         phase=status.phase,
         deleting=metadata.deletion_timestamp is not None,
         restarts=sum(container.restart_count for container in containers),
+        memory=container_memory(wire.spec.containers, status.container_statuses),
+        resize_problem=resize_problem(status.conditions),
     )
 
 
@@ -192,8 +201,10 @@ def _meaning(metadata: Metadata, spec: object) -> Compiled | Invalid:
         plan = compile_policy(policy)
     except ContractError as error:
         return Invalid(str(error))
+    resize = ResizeRule.of(policy.spec.resize)
+    plan = resize.sized(plan) if resize else plan
     return Compiled(
-        policy.spec.selector, policy.spec.precedence, plan, plan_hash(plan), RolloutRule.of(policy.spec.rollout)
+        policy.spec.selector, policy.spec.precedence, plan, plan_hash(plan), RolloutRule.of(policy.spec.rollout), resize
     )
 
 

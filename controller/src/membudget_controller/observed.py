@@ -11,11 +11,12 @@ kind may be about to vanish, and then nothing may be pushed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from membudget_controller.objects import ObservedPod, ObservedPolicy
+from membudget_controller.watch_health import WatchHealth
 
 
 class Versioned(Protocol):
@@ -68,6 +69,10 @@ class Table(Generic[Kind]):
         self._deleted[uid] = max(resource_version, self._deleted.get(uid, resource_version))
         return self.objects.pop(uid, None) is not None
 
+    def is_restored(self, version: int) -> bool:
+        """Whether a list of that version comes from a store that was put back to an earlier day."""
+        return self.listed is not None and version < self.listed
+
     def replace(self, listed: Iterable[Kind], version: int) -> bool:
         """Take in a full list: what is not in it and not newer than it is gone, what is in it is so.
 
@@ -75,7 +80,7 @@ class Table(Generic[Kind]):
         restored: nothing that was seen before counts any more. A store that was restored and has caught up since shows
         itself by an object that is older in the list than it was known, and the list is believed.
         """
-        restored = self.listed is not None and version < self.listed
+        restored = self.is_restored(version)
         before = {} if restored else self.objects
         deleted = {} if restored else self._deleted
         after = {uid: known for uid, known in before.items() if known.resource_version > version}
@@ -107,9 +112,8 @@ class Observed:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.wake = threading.Event()
-        self.event_at: float | None = None
-        """When the last event came, by the clock."""
-        self._clock = clock
+        self.policy_watch = WatchHealth(clock)
+        self.pod_watch = WatchHealth(clock)
         self._lock = threading.Lock()
         self._policies: Table[ObservedPolicy] = Table()
         self._pods: Table[ObservedPod] = Table()
@@ -119,12 +123,12 @@ class Observed:
 
     def see_policy(self, policy: ObservedPolicy) -> None:
         """A policy was added or changed."""
-        with self._event():
+        with self._lock:
             self._changed(changed=self._policies.see(policy))
 
     def delete_policy(self, policy: ObservedPolicy) -> None:
         """A policy's deletion was seen: until the next list nobody knows whether the others are still wanted."""
-        with self._event():
+        with self._lock:
             if self._policies.delete(policy.uid, policy.resource_version):
                 self._policies_known = False
                 self._list_asked = True
@@ -132,26 +136,28 @@ class Observed:
 
     def see_pod(self, pod: ObservedPod) -> None:
         """A pod was added or changed; without the label it is none of ours."""
-        with self._event():
+        with self._lock:
             gone = not pod.is_managed and self._pods.delete(pod.uid, pod.resource_version)
             self._changed(changed=gone or (pod.is_managed and self._pods.see(pod)))
 
     def delete_pod(self, pod: ObservedPod) -> None:
         """A pod is gone, or opted out."""
-        with self._event():
+        with self._lock:
             self._changed(changed=self._pods.delete(pod.uid, pod.resource_version))
 
-    def replace_policies(self, policies: Iterable[ObservedPolicy], version: int) -> None:
+    def replace_policies(self, policies: Collection[ObservedPolicy], version: int) -> None:
         """A full list of policies succeeded."""
         with self._lock:
+            self.policy_watch.hold_against(policies, restored=self._policies.is_restored(version))
             changed = self._policies.replace(policies, version)
             self._changed(changed=changed or not self._policies_known)
             self._policies_known = True
 
-    def replace_pods(self, pods: Iterable[ObservedPod], version: int) -> None:
+    def replace_pods(self, pods: Collection[ObservedPod], version: int) -> None:
         """A full list of opted-in pods succeeded."""
         with self._lock:
             first = self._pods.listed is None
+            self.pod_watch.hold_against(pods, restored=self._pods.is_restored(version))
             self._changed(changed=self._pods.replace(pods, version) or first)
 
     def doubt_policies(self) -> None:
@@ -170,6 +176,17 @@ class Observed:
     def listed_version(self) -> int | None:
         """Of the last full list of policies; None before the first."""
         return self._policies.listed
+
+    @property
+    def event_at(self) -> float | None:
+        """When any watch last brought something, by the clock."""
+        told = [watch.event_at for watch in (self.policy_watch, self.pod_watch) if watch.event_at is not None]
+        return max(told, default=None)
+
+    @property
+    def behind_seconds(self) -> float:
+        """How long any watch has owed what a list showed; 0 where none does."""
+        return max(self.policy_watch.behind_seconds, self.pod_watch.behind_seconds)
 
     def policies_since_list(self) -> frozenset[str]:
         """By uid, those that a list must hold, or else say that they were deleted."""
@@ -191,10 +208,6 @@ class Observed:
                 tuple(self._pods.objects.values()),
                 known=self._policies_known and self._pods.listed is not None,
             )
-
-    def _event(self) -> threading.Lock:
-        self.event_at = self._clock()
-        return self._lock
 
     def _changed(self, *, changed: bool) -> None:
         if changed:

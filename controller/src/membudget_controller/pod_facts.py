@@ -52,9 +52,9 @@ def facts_of(target: Target, progress: Progress, now: float, report_seconds: flo
     )
 
 
-def waiting(facts: PodFacts) -> PodFacts:
-    """The same pod while it waits for its turn in a rollout."""
-    return replace(facts, standing=Standing.PUSHING, why="waits for its turn in the rollout")
+def waiting(facts: PodFacts, why: str = "waits for its turn in the rollout") -> PodFacts:
+    """The same pod while it is not its turn."""
+    return replace(facts, standing=Standing.PUSHING, why=why)
 
 
 def _standing(target: Target, progress: Progress) -> tuple[Standing, str]:

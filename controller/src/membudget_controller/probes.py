@@ -1,7 +1,7 @@
-"""What Prometheus and the kubelet ask: /metrics, /healthz, /readyz.
+"""What Prometheus, people and the kubelet ask: /metrics, /v1/recommendations, /healthz, /readyz.
 
 Covers: a small server of the standard library in threads of its own. Does not decide whether all is well: the caller
-says so.
+says so, and what there is to tell.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, cast
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-
 REQUEST_SECONDS: Final = 5.0
+
+Page = Callable[[], tuple[str, bytes]]
+"""Content type and body, made when somebody asks."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     timeout = REQUEST_SECONDS
 
     def do_GET(self) -> None:
-        """Metrics or a probe."""
+        """A page or a probe."""
         server = cast("ProbeServer", self.server)
-        check = server.checks.get(self.path)
-        if self.path == "/metrics":
-            self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(server.registry))
+        page, check = server.pages.get(self.path), server.checks.get(self.path)
+        if page is not None:
+            self._answer(HTTPStatus.OK, *page())
         elif check is None:
-            self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"there is /metrics, /healthz and /readyz\n")
+            there_is = ", ".join([*server.pages, *server.checks])
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain", f"there is {there_is}\n".encode())
         elif check():
             self._answer(HTTPStatus.OK, "text/plain", b"ok\n")
         else:
@@ -50,10 +52,10 @@ class ProbeServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, checks: Mapping[str, Callable[[], bool]]
+        self, host: str, port: int, pages: Mapping[str, Page], checks: Mapping[str, Callable[[], bool]]
     ) -> None:
         super().__init__((host, port), _Handler)
-        self.registry = registry
+        self.pages = pages
         self.checks = checks
 
     def start(self) -> None:

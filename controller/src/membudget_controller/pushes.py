@@ -15,6 +15,7 @@ import msgspec
 from membudget_contract import CONTRACT_VERSION
 from membudget_contract.control_api import Problem
 from membudget_contract.orders import Acknowledgement, PodReport
+from membudget_contract.recommend import is_plausible
 from membudget_controller.orders import NumberedOrder
 from membudget_controller.transport import HttpAnswer, Unreached
 
@@ -85,7 +86,10 @@ def read_report(answer: HttpAnswer | Unreached, pod_uid: str) -> Reported | Fail
     said = _decoded(answer.body, PodReport)
     if said is None:
         return Unreachable(Unreached.NOT_A_SIDECAR)
-    return Reported(said) if said.pod_uid == pod_uid else Unreachable(Unreached.OTHER_ORDER)
+    if said.pod_uid != pod_uid:
+        return Unreachable(Unreached.OTHER_ORDER)
+    believable = said.need is None or is_plausible(said.need)
+    return Reported(said if believable else msgspec.structs.replace(said, need=None))
 
 
 def _failure(answer: HttpAnswer) -> Failure:

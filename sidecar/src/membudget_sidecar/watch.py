@@ -43,6 +43,8 @@ class Watch:
         self.sample: Sample | Absent = Absent("no sample was taken yet")
         """Of the last full look."""
         self.used = _UNSEEN
+        self.used_at: float | None = None
+        """When `used` was read, or could not be, by the loop's clock."""
         self.limit: int | None = None
         """The container's limit in bytes, as of the last look of either kind; None while it is not known."""
         self.floor: Floor | None = None
@@ -118,7 +120,7 @@ class Watch:
         self.ladder = finished(self.ladder, decision, status, exhausted, now)
 
     def _see(self, used: SignalReading, limit: Reading, now: float) -> None:
-        self.used = used
+        self.used, self.used_at = used, now
         self._trend.record(now, used.bytes)
         self.limit = limit if isinstance(limit, int) else None
         self._tally.count_sample(known=isinstance(used.bytes, int))

@@ -46,6 +46,16 @@ from membudget_contract.control_api import (
     TrackedList,
     TrackRelease,
 )
+from membudget_contract.leak_detector_api import (
+    LEAK_CYCLES_PATH,
+    LEAK_DETECTOR_PATH,
+    LEAK_SNAPSHOTS_PATH,
+    CyclesFound,
+    HeapSnapshot,
+    LeakFindings,
+    LeakWatch,
+    SnapshotRequest,
+)
 from membudget_contract.plan import Message
 from membudget_sidecar.errors import EngineRefused, EngineUnreachable
 
@@ -164,6 +174,22 @@ class ControlClient:
     def tracked(self) -> TrackedList:
         """What is tracked; raises EngineUnreachable, EngineRefused."""
         return self._ask("GET", TRACKED_PATH, None, TrackedList)
+
+    def watch_leaks(self, wanted: LeakWatch) -> LeakFindings:
+        """Switch the leak detector; raises EngineUnreachable, EngineRefused."""
+        return self._ask("PUT", LEAK_DETECTOR_PATH, wanted, LeakFindings)
+
+    def leak_findings(self) -> LeakFindings:
+        """What grew; raises EngineUnreachable, EngineRefused."""
+        return self._ask("GET", LEAK_DETECTOR_PATH, None, LeakFindings)
+
+    def heap_snapshot(self, request: SnapshotRequest) -> HeapSnapshot:
+        """Note what there is now; raises EngineUnreachable, EngineRefused."""
+        return self._ask("POST", LEAK_SNAPSHOTS_PATH, request, HeapSnapshot)
+
+    def reference_cycles(self) -> CyclesFound:
+        """Find and free what only holds itself; raises EngineUnreachable, EngineRefused."""
+        return self._ask("POST", LEAK_CYCLES_PATH, None, CyclesFound)
 
     def peer_pid(self) -> int:
         """Pid of the process that listens, in our pid namespace; raises EngineUnreachable."""

@@ -107,7 +107,7 @@ class OrderGate:
             raise _refused(422, Verdict.UNSUPPORTED)
         if request.pod != self._pod:
             raise _refused(409, Verdict.FOREIGN)
-        return pod_report(self._loop, self._pod, self.orders.held)
+        return pod_report(self._loop, self._pod, self.orders.held, self._clock())
 
     def count(self, answer: str) -> None:
         """One order more that was answered so; also for what was refused before it came here."""

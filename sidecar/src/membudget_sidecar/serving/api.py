@@ -20,6 +20,7 @@ from membudget_sidecar.serving.answers import Answer
 from membudget_sidecar.serving.local_actions import LocalActions
 from membudget_sidecar.serving.local_allocations import LocalAllocations
 from membudget_sidecar.serving.local_diagnostics import LocalDiagnostics
+from membudget_sidecar.serving.local_leak_detector import LocalLeakDetector
 from membudget_sidecar.serving.local_status import LocalStatus, Served
 from membudget_sidecar.serving.operations import Operation
 from membudget_sidecar.serving.routing import Guard, Request, Route, Routes
@@ -67,6 +68,7 @@ def operations(served: Served) -> tuple[Operation, ...]:
         *read.operations(),
         *LocalActions(served).operations(),
         *LocalAllocations(served).operations(),
+        *LocalLeakDetector(served).operations(),
         *LocalDiagnostics(served, read).operations(),
     )
 

@@ -6,16 +6,19 @@ reading that is absent is no series, never 0. Names and help: `membudget_contrac
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from membudget_contract import metric_names
-from membudget_contract.control_api import CollectionReport
+from membudget_contract.control_api import CollectionReport, Means
 from membudget_contract.metric_names import Metric
 from membudget_contract.policy import Mode
 from membudget_contract.policy_alerts import AlertName
+from membudget_contract.sidecar_api import ActionKind, ActionStatus
 from membudget_sidecar.acting.engine_link import CONNECTED
+from membudget_sidecar.acting.observed_link import OBSERVED
 from membudget_sidecar.deciding.breakdown import collection_uses
 from membudget_sidecar.kernel.reading import Absent, Fraction
 from membudget_sidecar.kernel.sample import Sample
@@ -30,6 +33,13 @@ COLLECTIONS: Final = 20
 OTHER: Final = "other"
 """All the smaller collections, and one that is called so."""
 SUSPECTS: Final = 10
+_ENDINGS: Final = tuple(
+    (kind.value, ended.value)
+    for kind, ended in itertools.product(ActionKind, ActionStatus)
+    if ended not in {ActionStatus.QUEUED, ActionStatus.RUNNING}
+)
+"""Counted from 0 on: of a counter that begins at 1, `increase()` misses the first."""
+_FREEING: Final = tuple((means.value,) for means in Means)
 
 Values = Mapping[tuple[str, ...], float | None]
 
@@ -71,7 +81,8 @@ class SidecarCollector(Collector):
         seen = watch.seen
         yield _gauge(metric_names.UNMANAGED, {(): seen.unmanaged_bytes if seen else None})
         yield _gauge(metric_names.ROOM, {(): link.report.room_bytes if link.report else None})
-        yield _gauge(metric_names.ENGINE_UP, {(): float(link.state == CONNECTED)})
+        if link.state != OBSERVED:  # it has no control socket, so that it does not answer says nothing
+            yield _gauge(metric_names.ENGINE_UP, {(): float(link.state == CONNECTED)})
 
     def _process(self) -> Iterator[Family]:
         sample, report = self._loop.watch.sample, self._loop.link.report
@@ -139,10 +150,10 @@ class SidecarCollector(Collector):
         yield _gauge(metric_names.ENFORCEMENT_STOPPED, {(): float(stopped)})
         yield _counter(metric_names.TRANSITIONS, {(): ladder.transitions})
         tally = loop.tally
-        actions = {(kind.value, ended.value): count for (kind, ended), count in list(tally.actions.items())}
-        yield _counter(metric_names.ACTIONS, actions)
+        counted = {(kind.value, ended.value): count for (kind, ended), count in list(tally.actions.items())}
+        yield _counter(metric_names.ACTIONS, dict.fromkeys(_ENDINGS, 0) | counted)
         freed = {(kind.value,): count for kind, count in list(tally.freed_bytes.items())}
-        yield _counter(metric_names.ACTION_FREED, freed)
+        yield _counter(metric_names.ACTION_FREED, dict.fromkeys(_FREEING, 0) | freed)
 
     def _orders(self, gate: OrderGate) -> Iterator[Family]:
         accepted_at = gate.orders.accepted_at

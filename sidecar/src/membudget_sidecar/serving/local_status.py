@@ -16,7 +16,7 @@ from membudget_contract.breakdown_api import Breakdown
 from membudget_contract.explanation import Explanation
 from membudget_contract.figures_api import HistoryList
 from membudget_contract.plan import plan_hash
-from membudget_contract.recommend import Recommendation, recommend
+from membudget_contract.recommend import Recommendation
 from membudget_contract.sidecar_api import PlanView, Status, ThresholdsView
 from membudget_sidecar.deciding.breakdown import by_owner, by_region, collection_uses, component_uses
 from membudget_sidecar.deciding.explain import explain
@@ -30,6 +30,7 @@ from membudget_sidecar.plans.order_keeper import OrderKeeper
 from membudget_sidecar.serving.figures import figure, history_list
 from membudget_sidecar.serving.operations import Operation, whole_number, whole_number_field
 from membudget_sidecar.serving.outlook import alert_list, leak_list
+from membudget_sidecar.serving.pod_report import recommendation
 from membudget_sidecar.serving.routing import Request, Route
 from membudget_sidecar.serving.status import status, thresholds
 from membudget_sidecar.settings import SidecarSettings
@@ -138,9 +139,7 @@ class LocalStatus:
 
     def recommendations(self, _request: Request) -> Recommendation:
         """GET /v1/recommendations."""
-        plan, report = self._loop.keeper.effective, self._loop.link.report
-        seen = self._loop.watch.use.seen(report.components if report else (), plan.components)
-        return recommend(seen, plan.signal, plan.thresholds.soft.percent)
+        return recommendation(self._loop)
 
     def _breakdown(self) -> Breakdown:
         plan, link = self._loop.keeper.effective, self._loop.link
