@@ -44,14 +44,16 @@ soak: install  ## Minutes-long runs: steady state with full caches for 5 minutes
 
 torture: install  ## Bursts, growths and kills of the usual run, many times.
 	MEMBUDGET_BURST_RUNS=200 $(RUN)/pytest tests/system/test_burst.py --timeout=7200 $(ARGS)
+	MEMBUDGET_WRITE_KILLS=1000 $(RUN)/pytest tests/engine/test_write_crashes.py --timeout=7200 $(ARGS)
+	MEMBUDGET_HOSTILE_FILES=20000 $(RUN)/pytest tests/engine/test_hostile_indexes.py --timeout=7200 $(ARGS)
 	MEMBUDGET_GROWTH_RUNS=20 $(RUN)/pytest tests/system/test_growth.py --timeout=7200 $(ARGS)
 	MEMBUDGET_CRASH_RUNS=30 MEMBUDGET_TRANSITIONS=5000 $(RUN)/pytest tests/cluster/test_crash_points.py \
 	    tests/cluster/test_policy_transitions.py --timeout=14400 $(ARGS)
 
 bench: install  ## Side-by-side measurements; prints ratios.
-	for script in give_back cache_operations replacement mapped_index footprint; do $(RUN)/python benches/$$script.py; done
+	for script in give_back slots cache_operations replacement mapped_index allocators footprint; do $(RUN)/python benches/$$script.py; done
 
-cluster-binaries: install  ## etcd, kube-apiserver and kubectl for the cluster tests, from Go modules; 6 minutes once.
+cluster-binaries: install  ## etcd, kube-apiserver, kubectl and helm for the cluster tests, from Go modules; 8 minutes once.
 	$(RUN)/python tests/cluster/binaries.py
 
 cgroup-v2: install  ## The cgroup tests on a real cgroup v2, in a small emulated machine; Debian, 2 minutes.
@@ -69,11 +71,26 @@ wheelhouse: install  ## What the images are built from, fetched and built into d
 images: wheelhouse  ## Archives of the three images in dist/images, by buildah; BASE=image to build on another base.
 	$(RUN)/python images/build.py $(if $(BASE),--base=$(BASE))
 
+manifests: install  ## Plain manifests for kubectl apply --server-side, into dist/manifests; needs helm or make cluster-binaries.
+	PATH="$$PATH:$$($(RUN)/python tests/charts/tools.py --folder)" $(RUN)/python deploy/manifests.py
+
+release: images manifests  ## Chart package, wheels, manifests, image archives and their checksums, into dist.
+	PATH="$$PATH:$$($(RUN)/python tests/charts/tools.py --folder)" $(RUN)/python images/release.py
+
 crd: install  ## Renew the CustomResourceDefinition that the chart ships.
 	$(RUN)/python charts/membudget/render_crd.py
 
+chart-readme: install  ## Renew the table of values in the chart's README.
+	$(RUN)/python charts/membudget/render_values_table.py
+
 api-docs: install  ## Renew the OpenAPI document of the sidecar's local API.
 	$(RUN)/python docs/api/render_openapi.py
+
+observability: install  ## Renew the rules and dashboards that the chart ships, and docs/metrics.md.
+	PYTHONPATH=observability $(RUN)/python -m membudget_observability
+
+dashboard-pictures: install  ## Draw docs/images from five minutes of real processes. Root, prometheus; 6 minutes.
+	PYTHONPATH=tests:observability $(RUN)/python -m observability.pictured_run
 
 lock: $(UV)  ## Renew requirements.lock and images/requirements from the members' pyproject.toml files.
 	$(UV) lock --quiet
@@ -104,4 +121,4 @@ $(VENV)/.installed: requirements.lock $(MEMBERS:%=%/pyproject.toml) | $(UV)
 clean:  ## Remove what the targets made here.
 	rm -rf $(VENV) .tools dist .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test lint format soak torture bench cluster-binaries cgroup-v2 node-binaries node-test wheelhouse images crd api-docs lock install clean
+.PHONY: help demo test lint format soak torture bench cluster-binaries cgroup-v2 node-binaries node-test wheelhouse images manifests release crd chart-readme api-docs observability dashboard-pictures lock install clean

@@ -53,7 +53,7 @@ def fill(member: str) -> Path:
     folder.mkdir(parents=True)
     locks = (LOCKS / f"{member}.txt", LOCKS / "installer.txt")
     _download(locks, folder)
-    own = [_build(name, folder) for name in own_members(member)]
+    own = [_pinned(name, build_wheel(name, folder)) for name in own_members(member)]
     (folder / "requirements.txt").write_text(locks[0].read_text() + "".join(own))
     return folder
 
@@ -64,14 +64,20 @@ def _download(locks: tuple[Path, ...], folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", "download", *options, f"--dest={folder}", *chosen], check=True)
 
 
-def _build(member: str, folder: Path) -> str:
-    """The wheel of one of our own members, and the line that pins it."""
-    version = project(member)["version"]
+def build_wheel(member: str, folder: Path) -> Path:
+    """Of one of our own members.
+
+    Raises:
+        subprocess.CalledProcessError: the member cannot be built.
+    """
     command = [sys.executable, "-m", "hatchling", "build", "--target=wheel", f"--directory={folder}"]
     subprocess.run(command, cwd=REPOSITORY / member, check=True, capture_output=True)
-    wheel = folder / f"membudget_{member}-{version}-py3-none-any.whl"
+    return folder / f"membudget_{member}-{project(member)['version']}-py3-none-any.whl"
+
+
+def _pinned(member: str, wheel: Path) -> str:
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return f"membudget-{member}=={version} \\\n    --hash=sha256:{digest}\n"
+    return f"membudget-{member}=={project(member)['version']} \\\n    --hash=sha256:{digest}\n"
 
 
 if __name__ == "__main__":

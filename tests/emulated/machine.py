@@ -29,6 +29,7 @@ SELECTION = (
     "tests/sidecar/test_live_waking.py",
     "tests/sidecar/test_cgroup_faults.py",
     "tests/sidecar/test_memory_cgroup.py",
+    "tests/emulated/test_lower_limit.py",
 )
 """What is run inside: all of it that is marked `cgroup`."""
 JUNIT = "junit.xml"

@@ -40,14 +40,14 @@ class Outcome:
     """Why the kubelet says that the container ended, if it did."""
 
 
-def deploy(installed: Installed, name: str, mode: str, replicas: int) -> None:
-    """So many pods of the example's kind under a policy in that mode; nothing but the mode tells two calls apart."""
+def deploy(installed: Installed, name: str, replicas: int, limit: str = LIMIT, **spec: Any) -> None:
+    """So many pods of the example's kind under a policy of that spec; nothing but the spec tells two calls apart."""
     deployment = installed.node.get("deploy", "retriever", "-n", NAMESPACE)
     template = deployment["spec"]["template"]
     template["metadata"]["labels"]["app"] = name
     engine = next(c for c in template["spec"]["containers"] if c["name"] == ENGINE)
     engine["env"] = [{"name": "MEMBUDGET_TOTAL", "value": START_TOTAL}]
-    engine["resources"] = {"requests": {"cpu": "50m", "memory": LIMIT}, "limits": {"memory": LIMIT}}
+    engine["resources"] = {"requests": {"cpu": "50m", "memory": limit}, "limits": {"memory": limit}}
     build = next(c for c in template["spec"]["initContainers"] if c["name"] == "build-index")
     build["args"] = [f"--source={SOURCE}" if arg.startswith("--source=") else arg for arg in build["args"]]
     copy: dict[str, Any] = {
@@ -56,7 +56,7 @@ def deploy(installed: Installed, name: str, mode: str, replicas: int) -> None:
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template},
     }
-    installed.apply_policy(name, name, mode=mode, budget={"total": "85%"})
+    installed.apply_policy(name, name, **{"budget": {"total": "85%"}, **spec})
     installed.node.kubectl("apply", "-f", "-", stdin=json.dumps(copy))
 
 
@@ -133,14 +133,15 @@ def _until_killed(questions: list[Question], kills: _Kills) -> Iterator[Question
 
 
 def _reason(installed: Installed, pod: Pod, *, killed: bool) -> str | None:
-    """Told a moment after the kernel acted; None when it did not and the kubelet started nothing again."""
+    """Told a moment after the kernel acted; None when it did not and nothing ended since `pod` was looked at."""
     states: list[str] = []
 
     def told() -> bool:
         (now,) = [each for each in installed.pods(_app(installed, pod)) if each.uid == pod.uid]
         status = now.containers[ENGINE]
         ended = [status.get(key, {}).get("terminated") for key in ("state", "lastState")]
-        states[:] = [each["reason"] for each in ended if each]
+        again = now.restarts(ENGINE) > pod.restarts(ENGINE) or ended[0]
+        states[:] = [each["reason"] for each in ended if each] if again else []
         return bool(states) or not killed
 
     until(told, READY_SECONDS)

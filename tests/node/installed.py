@@ -69,7 +69,7 @@ class Installed:
 
     def helm(self, verb: str, *values: str) -> None:
         """`helm install` or `helm upgrade` of the chart with the example and these values."""
-        chosen = ["example.enabled=true", "images.pullPolicy=Never", *values]
+        chosen = ["example.enabled=true", "images.pullPolicy=Never", "controller.resizePods=true", *values]
         options = [option for value in chosen for option in ("--set", value)]
         self.node.helm(verb, RELEASE, str(CHART), "--namespace", NAMESPACE, *options)
 
@@ -104,13 +104,22 @@ class Installed:
 
     def is_programmed(self, name: str = POLICY) -> bool:
         """Every pod has acknowledged the newest generation."""
+        return self.condition("Programmed", name)[0] == "True"
+
+    def condition(self, kind: str, name: str = POLICY) -> tuple[str, str, str]:
+        """Status, reason and message of one of the policy's conditions; empty until it speaks of the newest spec."""
         policy = self.node.get("mempol", name, "-n", NAMESPACE)
-        conditions = policy.get("status", {}).get("conditions", [])
-        return any(
-            (condition["type"], condition["status"], condition["observedGeneration"])
-            == ("Programmed", "True", policy["metadata"]["generation"])
-            for condition in conditions
-        )
+        for found in policy.get("status", {}).get("conditions", []):
+            if (found["type"], found["observedGeneration"]) == (kind, policy["metadata"]["generation"]):
+                return found["status"], found["reason"], found["message"]
+        return "", "", ""
+
+    def transitions(self, kind: str, name: str = POLICY) -> list[str]:
+        """The reasons that a condition of the policy went through, by its events, oldest first."""
+        listed = self.node.get("events.events.k8s.io", "-n", NAMESPACE)["items"]
+        of_policy = [event for event in listed if event["regarding"].get("name") == name]
+        told = [event for event in of_policy if event["note"].startswith(f"{kind}: ")]
+        return [event["reason"] for event in sorted(told, key=lambda event: event["eventTime"])]
 
     def metrics(self, address: str, port: int = SIDECAR_PORT) -> dict[str, float]:
         """What is scraped: `name` or `name{label}` by the label's value -> figure. Raises OSError."""

@@ -7,6 +7,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
+{{/* Of a list: the root, more labels; ours win. */}}
+{{- define "membudget.labelsWith" -}}
+{{- merge (include "membudget.labels" (index . 0) | fromYaml) (index . 1) | toYaml }}
+{{- end }}
+
 {{- define "membudget.controllerSelector" -}}
 app.kubernetes.io/name: membudget
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -31,4 +36,9 @@ seccompProfile: {type: RuntimeDefault}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Of the path of a file: its name without ending, with ours in front of it once. */}}
+{{- define "membudget.fromFile" -}}
+{{- printf "membudget-%s" (base . | trimSuffix (ext .)) | replace "membudget-membudget" "membudget" }}
 {{- end }}
