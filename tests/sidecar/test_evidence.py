@@ -158,7 +158,9 @@ def test_a_harmful_action_is_told_as_such_and_the_ladder_backs_off(
     assert "were read again within 1 s" in (harmful.harm or "")
     assert (cleanup.freed_bytes, cleanup.finished_at) == (harmful.freed_bytes, harmful.finished_at)
     assert {ActionKind.CLEANUP} == set(hasty.loop.watch.ladder.back_offs)
-    assert 1 == hasty.loop.tally.actions[ActionKind.CLEANUP, ActionStatus.HARMFUL]
+    tally = hasty.loop.tally
+    assert (1, 1) == (tally.harms[ActionKind.CLEANUP], tally.actions[ActionKind.CLEANUP, ActionStatus.EFFECTIVE])
+    assert ActionStatus.HARMFUL not in {status for _, status in tally.actions}
     assert any("Cleanup Harmful" in line for line in caplog.messages)
 
 

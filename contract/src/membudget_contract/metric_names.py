@@ -66,6 +66,11 @@ TRANSITIONS: Final = Metric("membudget_ladder_transitions_total", "Changes of th
 ENFORCING: Final = Metric("membudget_enforcing", "1 when decisions are carried out, 0 in Observe mode.")
 ENFORCEMENT_STOPPED: Final = Metric("membudget_enforcement_stopped", "1 while enforcement is stopped by hand.")
 ACTIONS: Final = Metric("membudget_actions_total", "Actions by kind and by how they ended.", ("kind", "status"))
+ACTION_HARMS: Final = Metric(
+    "membudget_actions_harmful_total",
+    "Effective actions after which pages were read again or requests got slower.",
+    ("kind",),
+)
 ACTION_FREED: Final = Metric(
     "membudget_action_freed_bytes_total", "Bytes by which actions lowered the signal, as read.", ("kind",)
 )

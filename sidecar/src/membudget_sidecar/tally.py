@@ -19,6 +19,8 @@ class Tally:
     sample_cpu_seconds: float = 0.0
     absent_readings: Counter[str] = field(default_factory=Counter[str])
     actions: Counter[tuple[ActionKind, ActionStatus]] = field(default_factory=Counter[tuple[ActionKind, ActionStatus]])
+    harms: Counter[ActionKind] = field(default_factory=Counter[ActionKind])
+    """Of actions that were counted as effective when they ended."""
     freed_bytes: Counter[ActionKind] = field(default_factory=Counter[ActionKind])
 
     def count_sample(self, *, known: bool) -> None:
@@ -27,7 +29,10 @@ class Tally:
         self.absent_readings["signal"] += not known
 
     def count_action(self, record: ActionRecord) -> None:
-        """One action that ended; as freed counts what an effective one was asked for, by the fall of the signal."""
+        """One action that ended, or that showed harm since; what an effective one freed is the fall of the signal."""
+        if record.status is ActionStatus.HARMFUL:
+            self.harms[record.kind] += 1
+            return
         self.actions[record.kind, record.status] += 1
         if record.status is ActionStatus.EFFECTIVE:
             self.freed_bytes[record.kind] += max(0, record.freed_bytes or 0)

@@ -36,7 +36,7 @@ SUSPECTS: Final = 10
 _ENDINGS: Final = tuple(
     (kind.value, ended.value)
     for kind, ended in itertools.product(ActionKind, ActionStatus)
-    if ended not in {ActionStatus.QUEUED, ActionStatus.RUNNING}
+    if ended not in {ActionStatus.QUEUED, ActionStatus.RUNNING, ActionStatus.HARMFUL}
 )
 """Counted from 0 on: of a counter that begins at 1, `increase()` misses the first."""
 _FREEING: Final = tuple((means.value,) for means in Means)
@@ -152,6 +152,8 @@ class SidecarCollector(Collector):
         tally = loop.tally
         counted = {(kind.value, ended.value): count for (kind, ended), count in list(tally.actions.items())}
         yield _counter(metric_names.ACTIONS, dict.fromkeys(_ENDINGS, 0) | counted)
+        harms = {(kind.value,): count for kind, count in list(tally.harms.items())}
+        yield _counter(metric_names.ACTION_HARMS, dict.fromkeys(_FREEING, 0) | harms)
         freed = {(kind.value,): count for kind, count in list(tally.freed_bytes.items())}
         yield _counter(metric_names.ACTION_FREED, dict.fromkeys(_FREEING, 0) | freed)
 
