@@ -89,6 +89,7 @@ FIELDS = [
     Field("profile", "Staging", "Test", 'supported values: "Production", "Staging", "Development"'),
     Field("budget.total", "75%", "75 %", AMOUNT),
     Field("budget.signal", "WorkingSet", "Rss", '"Unreclaimable", "ResidentSetSize", "WorkingSet"'),
+    Field("budget.baseLimit", "120Mi", "50%", IN_BYTES),
     Field("budget.components", {"index": "30Mi"}, {"index": "1Zi"}, AMOUNT, "budget.components[index]"),
     Field("budget.components", {"index": "5%"}, {"Index": "5%"}, "a lower-case letter, then letters and digits"),
     Field("thresholds.collect.percent", 60, 0, "should be greater than or equal to 1"),

@@ -48,7 +48,7 @@ def _add_demo(commands: Commands) -> None:
         "demo",
         help="an engine under a budget, 20 agents, and a live edit of the policy; no cluster",
         description="Starts a real engine and a real sidecar here, sends queries from 20 agents, and edits the policy "
-        "file half-way from 150Mi to 130Mi. Stops and removes everything it started.",
+        "file half-way from 150Mi to 135Mi. Stops and removes everything it started.",
     )
     demo.add_argument("--seconds", type=_seconds, default=100, help="of load, from 20 to 600 (default 100)")
 

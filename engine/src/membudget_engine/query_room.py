@@ -1,8 +1,11 @@
 """Whether a query may be answered now, and with how much effort: it degrades before it is denied.
 
 Covers: the memory of one query, admitted like everything else, so that caches give way to it first; less effort while
-there is no room; a retriable refusal when the process alone has filled the budget. Does not cover what less effort
-means for an index (`index.effort`) nor work that needs no memory: deletes, health and control are never refused.
+what no page-out gives back leaves no room; a retriable refusal when the process alone has filled the budget. Does not
+cover what less effort means for an index (`index.effort`) nor work that needs no memory: deletes, health and control
+are never refused.
+
+Mapped pages that fill a budget by resident set degrade no query: the ladder gives them back, at the cost of a read.
 """
 
 from __future__ import annotations
@@ -38,8 +41,11 @@ class QueryRoom:
             self._ledger.set_aside(WORKING, byte_count, momentary=True)
         except (NoRoom, ValueTooLarge) as error:
             target = self._ledger.bounds.target_bytes
-            over = self._ledger.over_bytes()
-            if target is not None and over > OVER_SHARE * target:
+            over = self._ledger.unreclaimable_over_bytes()
+            if target is None or over is None or over + byte_count <= 0:
+                yield Effort.FULL
+                return
+            if over > OVER_SHARE * target:
                 self.refused += 1
                 reason = f"the process is {over} bytes over what it may hold ({target}), and nothing is left to evict"
                 raise NoRoom(WORKING, byte_count, reason) from error

@@ -179,6 +179,11 @@ class Ledger:
         """Bytes by which the managed bytes exceed the room; at most 0 when they fit or nothing is known."""
         return self._over_bytes_with(0)
 
+    def unreclaimable_over_bytes(self) -> int | None:
+        """By how much memory that no page-out gives back exceeds the target, whatever the signal; None: not known."""
+        signal, target = self._memory.signal_bytes(Signal.UNRECLAIMABLE), self.bounds.target_bytes
+        return None if signal is None or target is None else signal - target
+
     @contextmanager
     def reserve(self, component: str, byte_count: int, priority: Priority = Priority.MEDIUM) -> Generator[None]:
         """Hold room for bytes about to be allocated, until the block ends.

@@ -10,6 +10,7 @@ import os
 
 from membudget_contract.control_api import CollectionReport, ComponentReport, GcReport, Report, RequestReport
 from membudget_contract.policy import EVICTABLE, Priority
+from membudget_contract.profiles import WORKING
 from membudget_runtime.component import Component
 from membudget_runtime.ledger import Ledger
 
@@ -39,7 +40,8 @@ def report(
             requests=requests,
             restored=restored,
             set_aside=set_aside,
-            components=tuple(_component(ledger, component) for component in ledger.components),
+            # What requests and grants hold there is the rest of the process, which is measured from outside.
+            components=tuple(_component(ledger, each) for each in ledger.components if each.name != WORKING),
             collections=tuple(
                 CollectionReport(
                     name=use.name,
