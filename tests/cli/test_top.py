@@ -20,6 +20,8 @@ from membudget_cli.top import sparkline
 from membudget_contract.figures_api import HistorySample
 
 SECONDS = 20.0
+INTERRUPTIBLE = ["env", "--default-signal=INT", *COMMAND]
+"""Whoever runs these tests in the background has SIGINT ignored, and a child would inherit that."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_one_look_shows_usage_rungs_components_and_actions(stack: LocalStack) ->
 
 def test_elsewhere_than_on_a_terminal_it_writes_a_line_a_look_until_interrupted(stack: LocalStack) -> None:
     """R-T03: Ctrl-C ends it with 130, no traceback."""
-    command = [*COMMAND, "top", "--every", "0.1", "--run", str(stack.folder)]
+    command = [*INTERRUPTIBLE, "top", "--every", "0.1", "--run", str(stack.folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         lines = [running.stdout.readline() for _ in range(3)]
@@ -58,7 +60,7 @@ def test_on_a_terminal_it_draws_again_and_leaves_the_screen_as_it_was(stack: Loc
     """R-T03: the alternate screen is entered once and left at Ctrl-C."""
     ours, its = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "160", "LINES": "50"}
-    command = [*COMMAND, "top", "--every", "0.1", "--run", str(stack.folder)]
+    command = [*INTERRUPTIBLE, "top", "--every", "0.1", "--run", str(stack.folder)]
     with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment) as running:
         os.close(its)
         drawn = _read(ours, lambda text: text.count(b"level Normal") >= 3)
@@ -72,7 +74,7 @@ def test_on_a_terminal_it_draws_again_and_leaves_the_screen_as_it_was(stack: Loc
 def test_a_sidecar_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     """R-T03: what was seen last stays in sight, with the reason."""
     made = LocalStack(tmp_path)
-    command = [*COMMAND, "top", "--every", "0.1", "--run", str(tmp_path)]
+    command = [*INTERRUPTIBLE, "top", "--every", "0.1", "--run", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert "of 100.0 MiB" in running.stdout.readline()
