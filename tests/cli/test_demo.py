@@ -16,7 +16,8 @@ import pytest
 
 pytestmark = pytest.mark.alone
 
-COMMAND = [sys.executable, "-m", "membudget_cli"]
+COMMAND = ["env", "--default-signal=INT", sys.executable, "-m", "membudget_cli"]
+"""Whoever runs these tests in the background has SIGINT ignored, and a child would inherit that."""
 
 
 @pytest.fixture

@@ -206,7 +206,8 @@ def test_numbers_of_a_plan_hold_at_once(make: Make, runtime: MemoryRuntime) -> N
     assert len(cache) == 100
     few = CollectionPlan(name="a", priority=Priority.MEDIUM, max_loaded_files=4)
 
-    runtime.apply(msgspec.structs.replace(start_budgets({}), collections=(few,), max_loaded_files=20))
+    ample = start_budgets({"MEMBUDGET_TOTAL": "64Gi"})  # of these tests' process, however large it has become
+    runtime.apply(msgspec.structs.replace(ample, collections=(few,), max_loaded_files=20))
 
     assert (cache.entries_of("a"), cache.entries_of("b"), held(cache, range(50), "b")) == (4, 16, [*range(34, 50)])
 

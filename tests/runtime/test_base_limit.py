@@ -16,7 +16,7 @@ from membudget_contract.control_api import AllocationRequest, Track
 from membudget_contract.plan import BASE_LIMIT_BYTES
 from membudget_contract.policy import Signal
 from membudget_contract.profiles import EMBEDDING_BUFFER, WORKING
-from membudget_runtime.bounds import Bounds, bounds_of
+from membudget_runtime.bounds import Bounds, bounds_of, start_budgets
 from membudget_runtime.errors import NoRoom, OverBaseLimit, UnknownComponent, ValueTooLarge
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.limiter import AllocationLimiter
@@ -182,7 +182,8 @@ def test_over_the_socket_a_refusal_says_when_to_try_again(tmp_path: Path, publis
         base = runtime.report().base_bytes
         assert base is not None
         publish(f"base of this test's process: {base / MB:.0f} MiB")
-        tight = msgspec.structs.replace(start(), components=CEILINGS, base_limit_bytes=base + 10 * MB)
+        ample = start_budgets(environment)  # of this very process, however large it has become
+        tight = msgspec.structs.replace(ample, components=CEILINGS, base_limit_bytes=base + 10 * MB)
         ask(socket, "PUT", api.BUDGETS_PATH, api.Freed, tight)
         with pytest.raises(Refused) as refused:
             ask(socket, "POST", api.ALLOCATIONS_PATH, api.Granted, asked(40 * MB))

@@ -156,15 +156,15 @@ def test_what_others_have_frozen_stays_frozen(tuner: GcTuner) -> None:
 
 def test_restore_puts_everything_back(found: tuple[object, ...]) -> None:
     """R-E11: thresholds, frozen objects, callbacks, the thread; a second time does nothing."""
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     tuner = GcTuner()
     tuner.plan((900, 11, 12))
     tuner.use(GcMode.LATENCY)
-    changed = _settings()
-    assert threading.active_count() == threads + 1
+    changed, begun = _settings(), set(threading.enumerate()) - before
     for _ in range(2):
         tuner.restore()
-        assert (_settings(), threading.active_count()) == (found, threads)
+        assert (_settings(), set(threading.enumerate()) - before) == (found, set())
+    assert len(begun) == 1
     assert [now == then for now, then in zip(changed, found, strict=True)] == [False, True, False, False]
 
 

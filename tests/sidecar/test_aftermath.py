@@ -169,10 +169,11 @@ def test_no_more_are_followed_than_can_be_told_apart(followed: Followed) -> None
 
 def test_stop_does_not_wait_for_verdicts(tmp_path: Path) -> None:
     """R-S12: SIGTERM ends it at once, also when it was never started."""
+    before = set(threading.enumerate())
     Followed(tmp_path / "idle").aftermath.stop()
     followed = Followed(tmp_path)
     followed.aftermath.start()
     followed.act("an Evict", pages=9000)
     followed.aftermath.stop()
     assert [] == followed.told
-    assert "aftermath" not in {thread.name for thread in threading.enumerate()}
+    assert set() == set(threading.enumerate()) - before
