@@ -14,7 +14,7 @@ from membudget_contract.quantities import MIB
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus, Status
 from memory_cgroup import memory_cgroup
 from system.kernel_view import charged, resident_bytes
-from system.service import running_service
+from system.service import RunningService, running_service
 from system.service_process import ONE_IN
 from system.serving import until
 
@@ -134,6 +134,15 @@ def test_a_budget_in_percent_follows_a_limit_lowered_and_raised_live(
     assert kills == 0
 
 
+def at_rest(service: RunningService) -> list[ActionRecord]:
+    """What was done, once nothing is under way and a second brought nothing new."""
+    records, later = [], service.acted()
+    while results(later) != results(records) or any(record.finished_at is None for record in later):
+        time.sleep(1)
+        records, later = later, service.acted()
+    return later
+
+
 def gave_all(status: Status) -> bool:
     """Nothing is left to evict, and what is left of the signal lies under the hard rung: no Evict will be tried."""
     return status.level in {"Normal", "Soft"} and owned_bytes(status) < MIB
@@ -152,7 +161,7 @@ def test_a_sibling_that_eats_memory_is_attributed_and_starts_no_eviction_loop(
         sibling = cgroup.run([sys.executable, "-c", EATER, str(eaten)], stdin=-1, stdout=-1)
         assert sibling.stdin is not None
         until(lambda: (EVICT, INEFFECTIVE) in results(service.acted()) or gave_all(client.status()), 30)
-        records = service.acted()
+        records = at_rest(service)
         time.sleep(0.7 * PAUSE_SECONDS)  # in which nothing should happen
         during = client.status()
         sibling.stdin.close()
