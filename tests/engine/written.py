@@ -44,7 +44,7 @@ class Written:
 
 
 @contextmanager
-def written(data: Path, state: Path, total: str = "1Gi") -> Generator[Written]:
+def written(data: Path, state: Path, total: str = "16Gi") -> Generator[Written]:
     """Open for writing until the block ends."""
     data.mkdir(parents=True, exist_ok=True)
     with closing(MemoryRuntime(state, {"MEMBUDGET_TOTAL": total})) as runtime:
