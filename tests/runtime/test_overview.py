@@ -19,7 +19,7 @@ from runtime.fakes import MB, budgets_with
 @pytest.fixture
 def runtime(tmp_path: Path) -> Generator[MemoryRuntime]:
     """With bounds wide enough for this process, whatever it ran before."""
-    with contextlib.closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "2Gi", "MEMBUDGET_BASE_LIMIT": "1Gi"})) as made:
+    with contextlib.closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "16Gi", "MEMBUDGET_BASE_LIMIT": "16Gi"})) as made:
         yield made
 
 
@@ -34,9 +34,9 @@ def test_a_snapshot_sums_up(runtime: MemoryRuntime) -> None:
     assert owned == {"semanticCache": cache.owned_bytes(), "index": 2 * MB}
     assert unmanaged is not None
     assert sum(owned.values()) + unmanaged == status.signal_bytes
-    assert status.available_bytes == 2048 * MB - (status.signal_bytes or 0)
-    assert (status.signal, status.budget_bytes, status.enforced) == (Signal.UNRECLAIMABLE, 2048 * MB, True)
-    assert status.usage_ratio == (status.signal_bytes or 0) / (2048 * MB)
+    assert status.available_bytes == 16384 * MB - (status.signal_bytes or 0)
+    assert (status.signal, status.budget_bytes, status.enforced) == (Signal.UNRECLAIMABLE, 16384 * MB, True)
+    assert status.usage_ratio == (status.signal_bytes or 0) / (16384 * MB)
     assert [use.name for use in moment.breakdown.collections] == ["handbook"]
     assert moment.pid == os.getpid()
 
@@ -61,7 +61,7 @@ def test_limits_are_those_of_the_plan_and_who_is_over_is_named(runtime: MemoryRu
     runtime.apply(budgets_with({"semanticCache": MB}, live=False))
     limits, status = runtime.limits(), runtime.status()
     assert (limits.target_bytes, limits.room_bytes, status.enforced) == (None, None, False)
-    assert limits.ceilings["semanticCache"] == 2048 * MB * 40 // 150
+    assert limits.ceilings["semanticCache"] == 16384 * MB * 40 // 150
 
 
 def limits_hash(runtime: MemoryRuntime) -> str | None:
