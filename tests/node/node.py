@@ -2,7 +2,7 @@
 
 Covers: what is started and how, images, kubectl, helm, the cgroups and processes of pods. Nothing is pulled: images are
 imported from archives. There is no kube-proxy; pods are asked at their own addresses. Neighbours: sandbox.py
-(where it runs), binaries.py (what is started), pause_image.py (what holds a pod together), name_server.py.
+(where it runs), binaries.py (what is started), pause_image.py (what holds a pod together).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from cluster.credentials import ADMIN, Credentials
 from node.binaries import NodeBinaries
 from node.pause_image import PAUSE_TAG, write_pause_image
-from node.sandbox import API_SERVICE, GATEWAY, POD_NETWORK, SERVICE_NETWORK, Sandbox, sandbox, until
+from node.sandbox import GATEWAY, POD_NETWORK, SERVICE_NETWORK, Sandbox, sandbox, until
 
 NODE = "node-1"
 READY_SECONDS = 90.0
@@ -77,8 +76,6 @@ class Node:
         for name, command in self._control_plane().items():
             self._start(name, command)
         until(lambda: self.kubectl("get", "--raw=/readyz", check=False).returncode == 0, READY_SECONDS)
-        names = str(Path(__file__).with_name("name_server.py"))
-        self._start("name-server", [sys.executable, names, GATEWAY, "kubernetes.default.svc", API_SERVICE])
         for name, command in self._followers().items():
             self._start(name, command)
         self._start_containerd()
