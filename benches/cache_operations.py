@@ -21,7 +21,8 @@ import msgspec
 
 from measuring import in_fresh_process, table
 from membudget_runtime.bounds import start_budgets
-from membudget_runtime.cache import ENTRY_BYTES, BoundedCache
+from membudget_runtime.cache import BoundedCache
+from membudget_runtime.kept_entries import ENTRY_BYTES
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 KEYS = 20_000

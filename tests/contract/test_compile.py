@@ -63,6 +63,7 @@ EVERYTHING: Document = {
                     {"name": "other"}],
     "eviction": {"excludeCollections": ["pinned"]},
     "index": {"memoryMapped": True},
+    "reload": {"index": "build-7"},
     "caches": {"compression": False, "maxLoadedFiles": 900, "maxCachedQueries": 400},
     "spill": {"maxSize": "1Gi"},
     "sampling": {"intervalSeconds": 5},
@@ -117,6 +118,7 @@ def test_every_field_of_a_policy_reaches_the_plan() -> None:
     assert plan.base_limit_bytes == 120 * MIB
     assert plan.gc_thresholds == (900, 11, 12)
     assert plan.index_mapped
+    assert plan.reload_index == "build-7"
     rules = (plan.thresholds.collect, soft, hard, emergency)
     assert [rule.headroom_bytes for rule in rules] == [128 * MIB, 64 * MIB, 32 * MIB, 16 * MIB]
     assert [rule.seconds_to_limit for rule in rules] == [60, 30, 15, 5]

@@ -86,6 +86,10 @@ FIELDS = [
     Field("collections[0].maxCachedQueries", 1, 0),
     Field("eviction.excludeCollections", ["pinned"], ["pinned", ""], "eviction.excludeCollections[1]"),
     Field("index.memoryMapped", accepted=False, refused="no"),
+    Field("reload.index", "2026-11-20T10:00:00+01:00", "a b"),
+    Field("reload.index", "b" * 63, "b" * 64),
+    Field("reload.index", "7", 7),
+    Field("reload.index", "7", "7\n"),
     Field("caches.compression", accepted=False, refused="no"),
     Field("caches.maxLoadedFiles", 1000, 1001),
     Field("caches.maxCachedQueries", 500, 501),
@@ -115,7 +119,7 @@ FIELDS = [
 ]
 
 OBJECTS = [
-    *("selector", "budget", "thresholds", "eviction", "index", "caches", "spill", "sampling", "gc"),
+    *("selector", "budget", "thresholds", "eviction", "index", "reload", "caches", "spill", "sampling", "gc"),
     *("rollout", "resize", "alerts", "alerts.growth", "alerts.leak", "alerts.evictions"),
     *("thresholds.collect", "thresholds.soft", "thresholds.hard", "thresholds.emergency", "collections[0]"),
     "selector.matchExpressions[0]",

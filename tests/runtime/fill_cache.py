@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from membudget_runtime.cache import ENTRY_BYTES, BoundedCache
+from membudget_runtime.cache import BoundedCache
+from membudget_runtime.kept_entries import ENTRY_BYTES
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 CEILING_SHARE = 40 / 150

@@ -13,6 +13,7 @@ from membudget_runtime.arena import (
     SegmentArena,
     page_bytes,
 )
+from membudget_runtime.holes import REMEMBERED
 
 lengths = st.one_of(
     st.integers(0, 300),
@@ -153,3 +154,55 @@ def test_released_values_leave_nothing_on_the_heap() -> None:
 def extents_on_the_heap() -> int:
     """Of all arenas."""
     return sum(isinstance(thing, Extent) for thing in gc.get_objects())
+
+
+def test_a_value_takes_the_place_of_a_released_one_of_its_length() -> None:
+    """R-E02: full of values of one length, an arena neither maps nor moves for the next one."""
+    arena = SegmentArena()
+    extents = [stored(arena, bytes([number % 251]) * 2048) for number in range(1000)]
+    held = arena.held_bytes
+    left = [(extent.segment, extent.offset) for extent in extents[::7]]
+    for extent in extents[::7]:
+        arena.release(extent)
+    assert (arena.needed_bytes(2048), arena.needed_bytes(2047)) == (0, page_bytes(2047))
+    came = [stored(arena, bytes([number]) * 2048) for number in range(len(left))]
+    assert sorted((id(extent.segment), extent.offset) for extent in came) == sorted((id(at), by) for at, by in left)
+    assert (arena.held_bytes, arena.needed_bytes(2048)) == (held, page_bytes(2048))
+    assert [arena.read(extent) for extent in came] == [bytes([number]) * 2048 for number in range(len(left))]
+
+
+def test_a_value_that_comes_back_does_not_lie_where_it_lay() -> None:
+    """R-E02: a look-up that takes no lock tells by the place whether what it read was still the value."""
+    arena = SegmentArena()
+    extents = [stored(arena, bytes(2048)) for _ in range(10)]
+    place = (extents[3].segment, extents[3].offset)
+    arena.release(extents[3])
+    arena.store_again(extents[3], bytes(2048))
+    assert (extents[3].segment, extents[3].offset) != place
+    assert arena.needed_bytes(2048) == 0
+
+
+def test_places_of_many_lengths_are_remembered_up_to_a_bound() -> None:
+    """R-E02: what is forgotten is moved together later; a place in a segment that went is no place."""
+    arena = SegmentArena()
+    extents = [stored(arena, bytes(1 + number)) for number in range(3 * REMEMBERED)]
+    for extent in extents[:-1]:
+        arena.release(extent)
+    remembered = [length for length in range(1, 3 * REMEMBERED) if not arena.needed_bytes(length)]
+    assert (len(remembered) <= REMEMBERED, remembered[-1]) == (True, 3 * REMEMBERED - 1)
+    arena.release(extents[-1])
+    assert [length for length in range(1, 3 * REMEMBERED) if not arena.needed_bytes(length)] == []
+
+
+def test_a_place_in_a_segment_that_went_is_no_place() -> None:
+    """R-E02: its mapping is another segment's by now, or the kernel's."""
+    arena, many = SegmentArena(), SEGMENT_BYTES // 2048
+    extents = [stored(arena, bytes(2048)) for _ in range(3 * many)]
+    for extent in extents[: many - 1]:
+        arena.release(extent)
+    assert arena.needed_bytes(2048) == 0
+    arena.release(extents[many - 1])
+    assert arena.needed_bytes(2048) == page_bytes(2048)
+    came = [stored(arena, bytes([number % 251]) * 2048) for number in range(many)]
+    assert [arena.read(extent) for extent in came] == [bytes([number % 251]) * 2048 for number in range(many)]
+    assert {arena.read(extent) for extent in extents[many:]} == {bytes(2048)}

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from membudget_contract.policy import EVICTABLE, Priority
-from membudget_runtime.cache import DEAD_SHARE, ENTRY_BYTES, BoundedCache
+from membudget_runtime.arena import SEGMENT_BYTES
+from membudget_runtime.cache import BoundedCache
 from membudget_runtime.component import Ranking
 from membudget_runtime.entry import SPILLED_BYTES
+from membudget_runtime.kept_entries import DEAD_SHARE, ENTRY_BYTES, REPLACED_ENTRIES
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.packing import COMPRESS_FROM
 from membudget_runtime.reclaim import Reclaimer
@@ -280,6 +282,55 @@ def test_random_use_leaves_little_dead_and_nobody_is_refused() -> None:
         assert cache.owned_bytes() <= 16 * MB
     live = cache.collections()[0].owned_bytes
     assert (cache.counters.refused, live > (1 - DEAD_SHARE - 0.1) * 16 * MB) == (0, True)
+
+
+def test_a_full_cache_of_equal_values_puts_the_next_one_where_the_least_valuable_lay() -> None:
+    """R-E02: no more goes than must, nothing is moved, and the bytes stay."""
+    cache, _, clock = small(8 * MB)
+    for number in range(20_000):
+        clock.tick()
+        assert cache.put(f"{number:06}", bytes([number % 251]) * VALUE)
+    full, gone, held = cache.owned_bytes(), cache.counters.evictions, len(cache)
+    for number in range(20_000, 40_000):
+        clock.tick()
+        assert cache.put(f"{number:06}", bytes([number % 251]) * VALUE)
+        assert cache.owned_bytes() <= 8 * MB
+    assert (cache.counters.evictions - gone, cache.counters.refused) == (20_000 + held - len(cache), 0)
+    # Once the table grew, for which a batch went.
+    assert held - 2 * SEGMENT_BYTES // VALUE <= len(cache) <= held + REPLACED_ENTRIES
+    assert full - 2 * SEGMENT_BYTES <= cache.owned_bytes()
+    right = [n for n in range(40_000) if cache.get("default", f"{n:06}") == bytes([n % 251]) * VALUE]
+    assert right == list(range(40_000 - len(cache), 40_000))
+
+
+def test_values_of_other_lengths_find_room_beside_the_places_of_equal_ones() -> None:
+    """R-E02: places that do not fit are moved together; no byte is over, nobody is refused."""
+    cache, _, clock = small(8 * MB)
+    chance = random.Random(2)
+    lengths = [2048] * 6 + [0, 17, 300, 2047, 9000, 60_000, 140_000]
+    for number in range(20_000):
+        clock.tick()
+        key, length = f"{chance.randrange(12_000):06}", chance.choice(lengths)
+        assert cache.put(key, bytes([number % 251]) * length)
+        assert cache.get("default", key) == bytes([number % 251]) * length
+        assert cache.owned_bytes() <= 8 * MB
+
+
+def test_what_others_hold_of_a_lower_class_goes_before_a_caches_own() -> None:
+    """R-E14: over the room of all, a full cache gives up its own only where it is its turn."""
+    ledger, memory = ledger_of(ceilings={"first": 8 * MB, "second": 8 * MB}, target=8 * MB)
+    first, second = (
+        Cache(name, ledger, ttl_seconds=TTL, clock=HandClock(), compression=False) for name in ("first", "second")
+    )
+    memory.components = [first, second]
+    for number in range(3000):
+        assert second.put(f"{number:06}", bytes(VALUE), "low")
+    for number in range(2000):
+        assert first.put(f"{number:06}", bytes(VALUE), "medium")
+    assert (first.counters.evictions, len(first), len(second) < 2000) == (0, 2000, True)
+    for number in range(2000, 8000):
+        assert first.put(f"{number:06}", bytes(VALUE), "medium")
+    assert (len(second), first.counters.evictions > 0, ledger.managed_bytes() <= 8 * MB) == (0, True, True)
 
 
 def test_eight_threads_break_neither_the_bound_nor_the_values(tmp_path: Path) -> None:

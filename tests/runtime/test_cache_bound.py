@@ -7,7 +7,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from membudget_contract.policy import EVICTABLE, Priority
 from membudget_runtime.arena import SEGMENT_BYTES, SPARSE, page_bytes
-from membudget_runtime.cache import ENTRY_BYTES, NEW_TABLE_BYTES, BoundedCache
+from membudget_runtime.cache import BoundedCache
+from membudget_runtime.kept_entries import ENTRY_BYTES, NEW_TABLE_BYTES
 from membudget_runtime.own_memory import PAGE_BYTES
 from membudget_runtime.reclaim import Reclaimer
 from membudget_runtime.spill import SpillStore

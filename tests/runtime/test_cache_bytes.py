@@ -9,6 +9,7 @@ FILL = Path(__file__).with_name("fill_cache.py")
 TOTAL_BYTES = 44 * 1024 * 1024
 LEAST_BYTES = 40 * 1024 * 1024
 PROCESSES = 3
+FEW_PAGES_BYTES = 64 * 1024  # twenty hot keys fill each other's places: all of it is 170 kB
 
 
 def filled(folder: Path, entry_bytes: int, how: str = "once") -> tuple[int, int]:
@@ -60,4 +61,4 @@ def test_a_cache_that_counts_by_getsizeof_fails_that_check(tmp_path: Path) -> No
 def test_reported_bytes_stay_true_when_entries_come_and_go(tmp_path: Path, how: str, entry_bytes: int) -> None:
     """R-E02: what left must leave nothing behind that is not counted, and a long key counts as what it is."""
     reported, grown = filled(tmp_path, entry_bytes, how)
-    assert reported / grown == pytest.approx(1.0, abs=0.1)
+    assert reported == pytest.approx(grown, rel=0.1, abs=FEW_PAGES_BYTES)

@@ -29,11 +29,18 @@ entries = st.lists(
         packed=st.booleans(),
         seconds_left=st.floats(0, 1e6),
         attachment=st.binary(max_size=100),
+        uses=st.integers(0, 1 << 32 - 1),
     ),
     max_size=20,
 )
 
 ONE = KeptEntry("core", b"key", b"value", packed=False, seconds_left=60.0, attachment=b"vector")
+
+FORMER = (
+    "4d42454e545259310000000000408f409252182200040000000300000005000000060000000000000000004e40636f72656b657976616c"
+    "7565766563746f72607f537802010000000000000000000000000000000000000000000000"
+)
+"""ONE as version 1 wrote it, at second 1000, to a file of the name `frozen.entries`."""
 
 
 @own_folder
@@ -95,6 +102,16 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(EntriesDamaged):
         next(read_entries(path, now=0.0))
+
+
+def test_a_file_of_the_former_version_is_read(tmp_path: Path) -> None:
+    """R-P08: written before entries told how often they were used; a newer version is refused, as anything foreign."""
+    path = tmp_path / "frozen.entries"
+    path.write_bytes(bytes.fromhex(FORMER))
+    assert list(read_entries(path, now=1000.0)) == [ONE]
+    path.write_bytes(bytes.fromhex(FORMER).replace(b"MBENTRY1", b"MBENTRY3"))
+    with pytest.raises(EntriesDamaged, match="of another version"):
+        list(read_entries(path, now=1000.0))
 
 
 def test_time_goes_on_while_nobody_runs_and_never_back(tmp_path: Path) -> None:

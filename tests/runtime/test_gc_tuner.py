@@ -143,6 +143,18 @@ def test_latency_mode_freezes_what_lives_and_no_garbage(tuner: GcTuner) -> None:
     assert (dead(), frozen > 1000, gc.get_freeze_count()) == (None, True, 0)
 
 
+def test_a_report_does_not_walk_over_what_is_frozen(tuner: GcTuner) -> None:
+    """R-E11: it is asked ten times a second, and the walk stops every other thread for milliseconds."""
+    tuner.use(GcMode.LATENCY)
+    called = list[object]()
+    sys.setprofile(lambda _frame, event, called_now: called.append(called_now) if event == "c_call" else None)
+    try:
+        tuner.report()
+    finally:
+        sys.setprofile(None)
+    assert (gc.get_threshold in called, gc.get_freeze_count in called) == (True, False)
+
+
 def test_what_others_have_frozen_stays_frozen(tuner: GcTuner) -> None:
     """R-E11: restore puts back what was found."""
     gc.freeze()

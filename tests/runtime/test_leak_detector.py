@@ -44,6 +44,7 @@ from membudget_runtime.memory_runtime import MemoryRuntime
 from runtime.fakes import MB, HandClock
 
 COST = Path(__file__).with_name("detector_cost.py")
+HOUR = Path(__file__).with_name("detector_hour.py")
 HERE = Path(__file__).name
 
 
@@ -271,6 +272,29 @@ def test_its_own_cost_is_under_5_mb_and_published(live: int, goes_on: bool, publ
         f"{(costs['on'][0] - costs['off'][0]) / 200_000 * 1e6:.1f} us more for each dict that is made, with two strings"
     )
     assert (extra < 5_000_000, costs["on"][2].problem is None) == (True, goes_on)
+
+
+def test_after_an_hour_it_names_the_wrapper_that_leaks_and_has_cost_less_than_5_mb(
+    publish: Callable[[str], None],
+) -> None:
+    """R-E12, fault 68: 6 MB of leak in simulated time, 361 looks and 13 snapshots under a steady load."""
+    ends: dict[str, tuple[int, int, LeakFindings]] = {}
+    for switch in ("off", "on"):
+        done = subprocess.run([sys.executable, str(HOUR), switch], check=True, stdout=subprocess.PIPE, timeout=240)
+        leaked, before, after, findings = msgspec.json.decode(done.stdout, type=tuple[int, int, int, LeakFindings])
+        ends[switch] = (leaked, after - before, findings)
+    leaked, _, findings = ends["on"]
+    extra = ends["on"][1] - ends["off"][1]
+    publish(f"leak detector, an hour: {extra / MB:.1f} MiB, leak of {findings.bytes_per_hour} bytes an hour")
+    assert extra < 5_000_000
+    assert (findings.problem, len(findings.snapshots)) == (None, SNAPSHOTS)
+    assert [(growth.name, growth.first, growth.newest) for growth in findings.types] == [
+        ("__main__.SessionWrapper", 50, leaked)
+    ]
+    (site,) = findings.grown_sites
+    assert all(HOUR.name in frame for frame in site.frames)
+    assert findings.bytes_per_hour is not None
+    assert 4 * MB < findings.bytes_per_hour < 12 * MB
 
 
 def test_a_cycle_is_found_described_and_freed(process: Process) -> None:

@@ -19,7 +19,9 @@ from runtime.fakes import MB, budgets_with
 @pytest.fixture
 def runtime(tmp_path: Path) -> Generator[MemoryRuntime]:
     """With bounds wide enough for this process, whatever it ran before."""
-    with contextlib.closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "16Gi", "MEMBUDGET_BASE_LIMIT": "16Gi"})) as made:
+    with contextlib.closing(
+        MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "16Gi", "MEMBUDGET_BASE_LIMIT": "16Gi"})
+    ) as made:
         yield made
 
 

@@ -174,6 +174,29 @@ def test_the_next_life_has_the_order_of_the_former(tmp_path: Path, policy: type[
     assert order_of_eviction(back, Priority.LOW) == former[::-1]
 
 
+@pytest.mark.parametrize("policy", [AdaptiveFifo, LeastFrequentlyUsed])
+def test_the_next_life_knows_how_often_an_entry_was_used(tmp_path: Path, policy: type[Replacement[bytes]]) -> None:
+    """R-E17, R-P07: keys that were asked for again and again outlast a scan of keys that never come back.
+
+    In order alone they would stand before the scan and go first.
+    """
+    clock, count = HandClock(), 500
+    cache, persistence, _ = next_life(tmp_path, clock, 2 * MB, policy)
+    often = [b"often %d" % number for number in range(count // 5)]
+    seldom = [b"seldom %d" % number for number in range(count - len(often))]
+    for key in (*often, *seldom):
+        cache.put(key, os.urandom(3000), "low")
+    for _ in range(3):
+        for key in often:
+            cache.get("low", key)
+    persistence.persist()
+    back, _, restored = next_life(tmp_path, clock, 2 * MB, policy)
+    for number in range(2 * count):
+        back.put(b"scan %d" % number, os.urandom(3000), "low")
+    kept = [sum(back.get("low", key) is not None for key in keys) for keys in (often, seldom)]
+    assert (restored, kept) == (count, [len(often), 0])
+
+
 def test_what_expired_meanwhile_does_not_come_back(tmp_path: Path) -> None:
     """R-S05: the time to live goes on between two lives."""
     clock = HandClock()

@@ -180,3 +180,17 @@ def test_a_scan_in_flight_keeps_the_block_it_reads() -> None:
     arena.clear()
     assert (bytes(view[:VECTOR_BYTES]), len(arena)) == (expected, 0)
     view.release()
+
+
+def test_the_table_comes_down_with_what_it_finds() -> None:
+    """R-E03: after most slots were dropped one by one, the rest costs no more than in a table made for it."""
+    arena = SlotArena(8, 8)
+    for number in range(10_000):
+        arena.put(number.to_bytes(8, "little"), bytes(8))
+    full = arena.owned_bytes()
+    for number in range(9_900):
+        assert arena.remove(number.to_bytes(8, "little"))
+
+    assert arena.owned_bytes() < full / 20
+    assert all(arena.get(number.to_bytes(8, "little")) == bytes(8) for number in range(9_900, 10_000))
+    assert len(arena) == 100

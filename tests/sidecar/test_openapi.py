@@ -8,17 +8,15 @@ import re
 import runpy
 import socket
 import urllib.request
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
-from schemathesis.specs.openapi import checks
 
+from openapi_cases import CHECKS, CONFORM, Document
 from sidecar.hand_driven import policy_text
 from sidecar.runtime_process import RuntimeProcess
 from sidecar.sidecar_process import Started
@@ -26,21 +24,7 @@ from sidecar.unix_forwarder import forwarded
 
 RENDERER = Path(__file__).parents[2] / "docs" / "api" / "render_openapi.py"
 COMMITTED = RENDERER.with_name("sidecar.openapi.json")
-DOCUMENT: dict[str, Any] = json.loads(COMMITTED.read_bytes())
-SCHEMA: Any = schemathesis.openapi.from_dict(DOCUMENT)  # generic over types that it does not export
-OPERATIONS: dict[str, Any] = {found.label: found for found in (result.ok() for result in SCHEMA.get_all_operations())}
-TAKING = [label for label, operation in OPERATIONS.items() if list(operation.iter_parameters()) or operation.body]
-"""What can be asked wrongly."""
-EXAMPLES = 30
-"""For each operation, right and wrong: some 1,000 requests."""
-
-CHECKS: Any = checks
-CONFORM = [
-    CHECKS.status_code_conformance,
-    CHECKS.content_type_conformance,
-    CHECKS.response_schema_conformance,
-    CHECKS.unsupported_method,
-]
+DOCUMENT = Document(COMMITTED, 30)
 
 
 @dataclass(frozen=True)
@@ -67,42 +51,25 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stack]:
             yield Stack(sidecar, f"http://127.0.0.1:{port}", url)
 
 
-def asked(label: str, mode: schemathesis.GenerationMode, check: Callable[[Any], None]) -> None:
-    """Hypothesis with the cases of one operation."""
-
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
-    )
-    @hypothesis.given(OPERATIONS[label].as_strategy(generation_mode=mode))
-    def run(case: Any) -> None:
-        check(case)
-
-    run()
-
-
 def test_the_committed_document_is_the_one_of_this_code() -> None:
     """R-S09: `make api-docs` renews it."""
-    assert COMMITTED.read_bytes() == runpy.run_path(str(RENDERER))["rendered"]()
+    assert COMMITTED.read_bytes() == runpy.run_path(str(RENDERER))["rendered"]()[COMMITTED.name]
 
 
 def test_the_page_for_people_lists_the_same_operations() -> None:
     """R-S09: none is missing, none is invented."""
     listed = re.findall(r"^\| `([A-Z]+ /\S+)` \|", COMMITTED.with_name("README.md").read_text(), re.MULTILINE)
-    assert sorted(OPERATIONS) == sorted(listed)
+    assert sorted(DOCUMENT.operations) == sorted(listed)
 
 
 def test_a_sidecar_serves_the_committed_document(stack: Stack) -> None:
     """R-S09: over the socket, and over loopback for reading."""
     with urllib.request.urlopen(f"{stack.loopback}/openapi.json") as answer:
-        assert DOCUMENT == json.loads(answer.read())
-    assert (200, DOCUMENT) == stack.sidecar.ask("GET", "/openapi.json")
+        assert DOCUMENT.text == json.loads(answer.read())
+    assert (200, DOCUMENT.text) == stack.sidecar.ask("GET", "/openapi.json")
 
 
-@pytest.mark.parametrize("label", OPERATIONS)
+@pytest.mark.parametrize("label", DOCUMENT.operations)
 def test_what_the_document_allows_is_answered_as_it_says(stack: Stack, label: str) -> None:
     """R-S09: status, media type and schema of every answer; no 5xx but a documented 503."""
 
@@ -111,10 +78,10 @@ def test_what_the_document_allows_is_answered_as_it_says(stack: Stack, label: st
         answer = case.call(base_url=stack.loopback if reads else stack.socket)
         case.validate_response(answer, checks=[*CONFORM, *([CHECKS.positive_data_acceptance] if reads else [])])
 
-    asked(label, schemathesis.GenerationMode.POSITIVE, check)
+    DOCUMENT.ask(label, schemathesis.GenerationMode.POSITIVE, check)
 
 
-@pytest.mark.parametrize("label", TAKING)
+@pytest.mark.parametrize("label", DOCUMENT.taking)
 def test_what_the_document_forbids_is_refused_with_a_problem(stack: Stack, label: str) -> None:
     """R-S09, fault 112: never taken for something else, never a 500."""
 
@@ -122,7 +89,7 @@ def test_what_the_document_forbids_is_refused_with_a_problem(stack: Stack, label
         answer = case.call(base_url=stack.socket)
         case.validate_response(answer, checks=[*CONFORM, CHECKS.negative_data_rejection])
 
-    asked(label, schemathesis.GenerationMode.NEGATIVE, check)
+    DOCUMENT.ask(label, schemathesis.GenerationMode.NEGATIVE, check)
 
 
 def test_the_sidecar_is_well_after_all_of_it(stack: Stack) -> None:

@@ -77,6 +77,7 @@ def compile_policy(policy: MemoryPolicy | None) -> Plan:
         max_cached_queries=merge("caches.maxCachedQueries", CACHED_QUERIES, spec.caches.max_cached_queries),
         cache_compression=merge("caches.compression", profile.cache_compression, spec.caches.compression),
         index_mapped=merge("index.memoryMapped", profile.index_mapped, spec.index.memory_mapped),
+        reload_index=merge("reload.index", None, spec.reload.index),
         base_limit_bytes=merge(
             "budget.baseLimit",
             BASE_LIMIT_BYTES,

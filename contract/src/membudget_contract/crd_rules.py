@@ -83,6 +83,7 @@ def default_texts() -> dict[str, str]:
             "precedence": "0",
             "rollout.maxPercent": "100, all pods at once",
             "rollout.pauseSeconds": "0",
+            "reload.index": "none, nothing is asked for",
             "resize.mode": str(ResizeMode.OFF),
             "resize.limit": "none, required where mode is ShrinkFirst",
             "resize.container": ENGINE_CONTAINER,

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from membudget_contract.decoding import decode_json
 from membudget_contract.errors import ContractError
 from membudget_contract.plan import Message
 
@@ -73,6 +74,6 @@ def read_kept(path: Path, expected: type[Kept]) -> Kept | None:
     if len(content) > MAX_BYTES or header != wanted.encode():
         raise KeptFileInvalid(f"{path} is torn, changed, or of another version or type; expected {wanted!r}")
     try:
-        return msgspec.json.decode(body, type=expected)
+        return decode_json(body, expected)
     except (msgspec.DecodeError, RecursionError) as error:
         raise KeptFileInvalid(f"{path} does not hold a {expected.__name__}: {error}") from None

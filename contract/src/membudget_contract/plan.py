@@ -142,6 +142,8 @@ class Plan(Message, frozen=True, kw_only=True):
     gc_thresholds: tuple[int, int, int]
     cache_compression: bool
     index_mapped: bool
+    reload_index: str | None = None
+    """Asks for one reload when it is another than the last; None asks for nothing."""
     base_limit_bytes: int = BASE_LIMIT_BYTES
     max_loaded_files: int = LOADED_FILES
     max_cached_queries: int = CACHED_QUERIES
@@ -170,6 +172,7 @@ class EffectivePlan(Message, frozen=True, kw_only=True):
     gc_thresholds: tuple[int, int, int]
     cache_compression: bool
     index_mapped: bool
+    reload_index: str | None = None
     base_limit_bytes: int = BASE_LIMIT_BYTES
     max_loaded_files: int = LOADED_FILES
     max_cached_queries: int = CACHED_QUERIES

@@ -21,10 +21,12 @@ from typing import Annotated, Any, Final, cast
 import msgspec
 from msgspec import Meta
 
+from membudget_contract.decoding import json_decoder
 from membudget_contract.errors import PolicyInvalid, QuantityInvalid
 from membudget_contract.policy_alerts import AlertName, AlertsPolicy
 from membudget_contract.policy_caches import CachedQueries, CachesPolicy, LoadedFiles
 from membudget_contract.policy_part import Percent, PolicyPart, Seconds
+from membudget_contract.policy_reload import ReloadPolicy
 from membudget_contract.policy_resize import ResizeMode, ResizePolicy
 from membudget_contract.policy_thresholds import RungAction, ThresholdsPolicy
 from membudget_contract.quantities import Amount
@@ -302,6 +304,7 @@ class PolicySpec(PolicyPart, frozen=True, kw_only=True):
     ] = ()
     eviction: Annotated[EvictionPolicy, Meta(description="What eviction leaves alone.")] = EvictionPolicy()
     index: Annotated[IndexPolicy, Meta(description="How the index is held.")] = IndexPolicy()
+    reload: Annotated[ReloadPolicy, Meta(description="What is to be loaded anew, once.")] = ReloadPolicy()
     caches: Annotated[CachesPolicy, Meta(description="How caches hold their values, and how many.")] = CachesPolicy()
     spill: Annotated[SpillPolicy, Meta(description="The folder that takes what Spill moves out of memory.")] = (
         SpillPolicy()
@@ -351,6 +354,9 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     """Written by the controller, read by nobody here; `object` in place of Any would be sent to `_decode`."""
 
 
+json_decoder(_Document)  # for `msgspec.convert`, which would work it out beside other threads
+
+
 def parse_policy(document: Mapping[str, object]) -> MemoryPolicy:
     """A policy from the parsed YAML or JSON of one object.
 
@@ -385,6 +391,7 @@ def _names(spec: PolicySpec) -> Iterator[tuple[str, str]]:
     yield from ((f"spec.collections[{at}].name", given.name) for at, given in enumerate(spec.collections))
     yield from ((f"spec.budget.components.{name.rstrip()}", name) for name in spec.budget.components or {})
     yield ("spec.resize.container", spec.resize.container or "")
+    yield ("spec.reload.index", spec.reload.index or "")
     excluded = spec.eviction.exclude_collections or ()
     yield from ((f"spec.eviction.excludeCollections[{at}]", name) for at, name in enumerate(excluded))
 

@@ -7,6 +7,8 @@ Why not the heap: values that survive an eviction at random keep most of the hea
 returns half (docs/decisions/0003). A segment is its own anonymous mapping: unmapping it returns every byte at
 once, whichever thread filled it.
 
+A released value leaves a hole, which the next value of its length fills (`holes`), until values are moved together.
+
 Why spare segments: a fresh page costs 2 us, so a full cache that evicts for every value would spend 50 us on the
 pages of 100 kB and 3 us on copying them. `resident_bytes` grows only when nothing is spare.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import mmap
 from typing import Final
 
+from membudget_runtime.holes import Holes
 from membudget_runtime.own_memory import PAGE_BYTES
 
 SEGMENT_BYTES: Final = 512 * 1024
@@ -56,11 +59,12 @@ class Extent:
 class Segment:
     """One private anonymous mapping, filled from the front; `touched` counts its resident bytes.
 
-    Bytes once written stay as they are until the segment is retired; then the mapping goes to a new segment, or away.
-    Who has read a value and finds its extent in the same segment still has read the value.
+    Bytes stay as they are until their value is released and another one fills the hole, or the segment is retired; then
+    the mapping goes to a new segment, or away. No extent comes back to a place that it had. Who has read a value and
+    finds its extent in the same place of the same segment still has read the value.
     """
 
-    __slots__ = ("last", "live", "mapping", "size", "touched", "used", "values")
+    __slots__ = ("has_holes", "last", "live", "mapping", "size", "touched", "used", "values")
 
     def __init__(self, size: int, mapping: mmap.mmap, touched: int = 0) -> None:
         self.mapping = mapping
@@ -69,6 +73,7 @@ class Segment:
         self.used = 0
         self.live = 0
         self.values = 0
+        self.has_holes = False
         self.last: Extent | None = None
 
 
@@ -86,6 +91,9 @@ class SegmentArena:
         self._segments: set[Segment] = set()
         self._open: Segment | None = None
         self._spare: list[Segment] = []
+        self._holes = Holes()
+        self._length = 0
+        """Of the last value, as one number for many: each would be 28 bytes of heap, far from its extent."""
         self._values = 0
         self.resident_bytes = 0
         self.held_bytes = 0
@@ -94,9 +102,29 @@ class SegmentArena:
         """The held bytes less those of released values, which only compaction frees."""
 
     def store(self, extent: Extent, value: bytes) -> None:
-        """Copy the value in; the extent, which has none now, tells where it lies."""
+        """Copy the value in; the extent, which never had one, tells where it lies."""
+        length = len(value)
+        if length == self._length:
+            length = self._length
+        else:
+            self._length = length
+        extent.length = length
+        place = self._holes.take(length)
+        if place is None:
+            self._place(self._segment_for(length), extent, value)
+            return
+        segment, start = place
+        segment.mapping[start : start + length] = value
+        self._link(segment, start, extent)
+
+    def store_again(self, extent: Extent, value: bytes) -> None:
+        """The same for an extent that had a value before: not in a hole, which may be where that one lay."""
         extent.length = len(value)
         self._place(self._segment_for(len(value)), extent, value)
+
+    def needed_bytes(self, length: int) -> int:
+        """By how much storing a value may grow what is held."""
+        return 0 if self._holes.has(length) else page_bytes(length)
 
     def read(self, extent: Extent) -> bytes:
         """A copy of the value."""
@@ -110,6 +138,9 @@ class SegmentArena:
         self.live_bytes -= extent.length
         if segment.values == 0:
             self._retire(segment)
+        else:
+            segment.has_holes = True
+            self._holes.add(segment, extent.offset, extent.length)
 
     def move_sparsest(self) -> bool:
         """Move the values of the sparsest segment into others; False when no move would pay."""
@@ -146,6 +177,7 @@ class SegmentArena:
             self._unmap(segment)
         self._segments.clear()
         self._spare.clear()
+        self._holes.clear()
         self._open = None
         self._values = self.held_bytes = self.live_bytes = 0
 
@@ -187,15 +219,18 @@ class SegmentArena:
         end = start + extent.length
         segment.mapping[start:end] = value
         segment.used = end
-        segment.values += 1
-        self._values += 1
-        segment.live += extent.length
-        self.live_bytes += extent.length
         held = page_bytes(end)
         self.held_bytes += held - page_bytes(start)
         if held > segment.touched:
             self.resident_bytes += held - segment.touched
             segment.touched = held
+        self._link(segment, start, extent)
+
+    def _link(self, segment: Segment, start: int, extent: Extent) -> None:
+        segment.values += 1
+        self._values += 1
+        segment.live += extent.length
+        self.live_bytes += extent.length
         last = segment.last
         extent.earlier = last
         if last is not None:
@@ -226,6 +261,8 @@ class SegmentArena:
         """Take an emptied segment out of use; the last one leaves nothing behind."""
         self.held_bytes -= page_bytes(segment.used)
         self._segments.discard(segment)
+        if segment.has_holes:
+            self._holes.forget(segment)
         if segment is self._open:
             self._open = Segment(SEGMENT_BYTES, segment.mapping, segment.touched)
             self._segments.add(self._open)

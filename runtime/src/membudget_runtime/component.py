@@ -118,6 +118,11 @@ class Component(abc.ABC):
         del target_bytes, priority, ranking
         return Removed()
 
+    def gives(self, priority: Priority) -> bool:
+        """Whether an eviction of this class may free anything here."""
+        del priority
+        return type(self).evict is not Component.evict
+
     def give_up(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
         """Drop what only its owner can drop, as `evict` does. Called without the lock: it is somebody else's code."""
         del target_bytes, priority, ranking

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol, TypeVar
 
-import msgspec
-
 from membudget_contract import control_api as api
 from membudget_contract import leak_detector_api as leaks
+from membudget_contract.decoding import decode_json
 from membudget_contract.plan import Message
 from membudget_runtime.errors import (
     DetectorOff,
@@ -137,7 +136,7 @@ def refusal(error: RuntimeMemoryError) -> tuple[int, str]:
 
 
 def _read(body: bytes, kind: type[Asked]) -> Asked:
-    return msgspec.json.decode(body, type=kind)
+    return decode_json(body, kind)
 
 
 def _watched(service: ControlService, wanted: leaks.LeakWatch) -> leaks.LeakFindings:

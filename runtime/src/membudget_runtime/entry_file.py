@@ -5,9 +5,10 @@ over each and a count at the end. Does not cover which entries (`persistence`, `
 room for (`spill`).
 
 Format: 8 bytes magic and version and the unix seconds of the writing, then records, then an end record. A record is its
-checksum, its kind, the lengths of collection, key, stored value and attachment, the seconds it has to live; then these
-four. The checksum goes over all of it, the file's first 16 bytes and the file's name: one that was made for another
-cache or class is foreign. The end record's first length is the number of records. All little-endian. No pickle.
+checksum, its kind, the lengths of collection, key, stored value and attachment, how often it was used, the seconds it
+has to live; then these four. A file of version 1 is read too: it does not say how often. The checksum goes over all of
+it, the file's first 16 bytes and the file's name: one that was made for another cache or class is foreign. The end
+record's first length is the number of records. All little-endian. No pickle.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from membudget_runtime.errors import EntriesDamaged
 from membudget_runtime.packing import INFLATED_AT_MOST
 from membudget_runtime.written_aside import aside_of, written_aside
 
-MAGIC: Final = b"MBENTRY1"
+MAGIC: Final = b"MBENTRY2"
+FORMER_MAGIC: Final = b"MBENTRY1"
 SYNC_BYTES: Final = 4 * 1024 * 1024
 """Written between two syncs: what a disk may still have to do when the time to write is over."""
 NEVER_TOO_LARGE_BYTES: Final = INFLATED_AT_MOST // 1032
@@ -35,14 +37,21 @@ NEVER_TOO_LARGE_BYTES: Final = INFLATED_AT_MOST // 1032
 
 _START: Final = struct.Struct("<8sd")
 _CHECKSUM: Final = struct.Struct("<I")
-_HEAD: Final = struct.Struct("<BIIIId")
+_HEAD: Final = struct.Struct("<BIIIIId")
+_FORMER_HEAD: Final = struct.Struct("<BIIIId")
+_LENGTHS: Final = 4
+_MOST_USES: Final = (1 << 32) - 1
+_HEADS: Final = {MAGIC: _HEAD, FORMER_MAGIC: _FORMER_HEAD}
 _PLAIN: Final = 0
 _PACKED: Final = 1
 _END: Final = 2
 
 
 class KeptEntry(NamedTuple):
-    """One entry: `stored` is packed or not; `attachment` is what its owner keeps beside it."""
+    """One entry: `stored` is packed or not; `attachment` is what its owner keeps beside it.
+
+    `uses` says how often it was used, as the order of replacement counts that.
+    """
 
     collection: str
     key: bytes
@@ -50,6 +59,7 @@ class KeptEntry(NamedTuple):
     packed: bool
     seconds_left: float
     attachment: bytes = b""
+    uses: int = 0
 
 
 class Written(NamedTuple):
@@ -83,13 +93,13 @@ def write_entries(
                 break
             if entry.packed and len(entry.stored) > NEVER_TOO_LARGE_BYTES and not _inflates(entry.stored):
                 continue
-            file.write(_record(seed, _PACKED if entry.packed else _PLAIN, entry.seconds_left, *_bytes_of(entry)))
+            file.write(_record(seed, entry))
             count += 1
             if file.tell() - synced >= SYNC_BYTES:
                 synced = file.tell()
                 file.flush()
                 os.fdatasync(file.fileno())
-        end = _HEAD.pack(_END, count, 0, 0, 0, 0.0)
+        end = _HEAD.pack(_END, count, 0, 0, 0, 0, 0.0)
         file.write(_CHECKSUM.pack(zlib.crc32(end, seed)) + end)
         return Written(count, file.tell(), whole)
 
@@ -141,8 +151,10 @@ class _Reader:
         self._size = os.fstat(file.fileno()).st_size
         start = self._exactly(_START.size)
         magic, written_at = _START.unpack(start)
-        if magic != MAGIC:
+        head = _HEADS.get(magic)
+        if head is None:
             raise EntriesDamaged(f"{path} is no file of entries, or of another version")
+        self._head = head
         # A clock that was set back since must not make entries live longer.
         self._age = max(0.0, now - written_at)
         self._seed = _seed(start, path)
@@ -152,7 +164,7 @@ class _Reader:
         offsets = array("Q")
         while True:
             offset = self._file.tell()
-            kind, lengths, _, body = self._record()
+            kind, lengths, _, _, body = self._record()
             if kind == _END:
                 break
             _, _, stored, _ = _parts(body, lengths)
@@ -168,21 +180,22 @@ class _Reader:
     def entry(self, offset: int) -> KeptEntry:
         """The record at this place."""
         self._file.seek(offset)
-        kind, lengths, seconds_left, body = self._record()
+        kind, lengths, uses, seconds_left, body = self._record()
         collection, key, stored, attachment = _parts(body, lengths)
         name = collection.decode(errors="surrogateescape")
-        return KeptEntry(name, key, stored, kind == _PACKED, seconds_left - self._age, attachment)
+        return KeptEntry(name, key, stored, kind == _PACKED, seconds_left - self._age, attachment, uses)
 
-    def _record(self) -> tuple[int, list[int], float, bytes]:
+    def _record(self) -> tuple[int, list[int], int, float, bytes]:
         (checksum,) = _CHECKSUM.unpack(self._exactly(_CHECKSUM.size))
-        head = self._exactly(_HEAD.size)
-        kind, *lengths, seconds_left = _HEAD.unpack(head)
+        head = self._exactly(self._head.size)
+        kind, *numbers, seconds_left = self._head.unpack(head)
+        lengths, uses = numbers[:_LENGTHS], sum(numbers[_LENGTHS:])
         # Lengths are not to be trusted yet: nothing is allocated for more bytes than there are.
         length = 0 if kind == _END else sum(lengths)
         body = self._exactly(min(length, self._size))
         if len(body) != length or zlib.crc32(body, zlib.crc32(head, self._seed)) != checksum or kind > _END:
             raise EntriesDamaged(f"{self._path}: a record fails its checksum")
-        return kind, lengths, seconds_left, body
+        return kind, lengths, uses, seconds_left, body
 
     def _exactly(self, length: int) -> bytes:
         content = self._file.read(length)
@@ -215,8 +228,10 @@ def _bytes_of(entry: KeptEntry) -> tuple[bytes, bytes, bytes, bytes]:
     return entry.collection.encode(errors="surrogateescape"), entry.key, entry.stored, entry.attachment
 
 
-def _record(seed: int, kind: int, seconds_left: float, *parts: bytes) -> bytes:
-    content = b"".join((_HEAD.pack(kind, *map(len, parts), seconds_left), *parts))
+def _record(seed: int, entry: KeptEntry) -> bytes:
+    parts, kind = _bytes_of(entry), _PACKED if entry.packed else _PLAIN
+    head = _HEAD.pack(kind, *map(len, parts), min(entry.uses, _MOST_USES), entry.seconds_left)
+    content = b"".join((head, *parts))
     return _CHECKSUM.pack(zlib.crc32(content, seed)) + content
 
 

@@ -291,6 +291,26 @@ class Ledger:
         self._credit = (component.name, credit)
         self._admitted_since_reading += byte_count + credit
 
+    def goes_first(self, component: Component, byte_count: int, priority: Priority) -> Priority | None:
+        """The class of the component's that would be evicted first, were so many bytes more admitted; the lock is held.
+
+        None: they fit, or what others hold would go first, or nothing may go for them.
+        """
+        self._credit = ("", 0)  # it was given for what was held before anything went
+        classes = EVICTABLE[: priority.rank + 1]
+        ceiling, limit = self.ceiling(component.name), self.limit(component)
+        if ceiling is not None and byte_count > ceiling:
+            return None
+        if limit is not None and self.held_bytes(component) + byte_count > limit:
+            return next((each for each in classes if component.gives(each)), None)
+        if self._over_bytes_with(byte_count) <= 0:
+            return None
+        for each in classes:
+            giving = [part for part in self._components.values() if part.gives(each)]
+            if giving:
+                return each if component is max(giving, key=lambda part: part.owned_bytes()) else None
+        return None
+
     def spend(self, component: Component, byte_count: int) -> bool:
         """Admit from what the last admission left free; False when `admit` must look. The caller holds the lock."""
         name, credit = self._credit

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterator
 from typing import Final, Generic, TypeVar
 
 from membudget_runtime.entry import Entry, EntryList
-from membudget_runtime.ghosts import Ghosts
+from membudget_runtime.ghosts import Ghosts, Return
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -59,6 +59,10 @@ class Replacement(abc.ABC, Generic[Key]):
         """From the entry that goes first to the one that stays longest, as things stand."""
 
     @abc.abstractmethod
+    def __len__(self) -> int:
+        """How many entries there are."""
+
+    @abc.abstractmethod
     def add(self, entry: Entry[Key]) -> None:
         """Take in an entry, used now."""
 
@@ -74,6 +78,15 @@ class Replacement(abc.ABC, Generic[Key]):
     def use(self, entry: Entry[Key]) -> None:
         """The entry was used now."""
 
+    def uses(self, entry: Entry[Key]) -> int:
+        """How often it was used, as far as that counts here: what an entry of the next life is added again with."""
+        return entry.uses
+
+    def add_again(self, entry: Entry[Key], uses: int) -> None:
+        """Take in an entry of a former life."""
+        entry.uses = uses
+        self.add(entry)
+
     def extra_bytes(self) -> int:
         """What the order costs on the heap beside its entries."""
         return 0
@@ -87,6 +100,9 @@ class LeastRecentlyUsed(Replacement[Key]):
 
     def __iter__(self) -> Iterator[Entry[Key]]:
         return iter(self._entries)
+
+    def __len__(self) -> int:
+        return self._entries.count
 
     def add(self, entry: Entry[Key]) -> None:
         """It goes last."""
@@ -114,6 +130,9 @@ class LeastFrequentlyUsed(Replacement[Key]):
     def __iter__(self) -> Iterator[Entry[Key]]:
         for uses in sorted(self._by_uses):
             yield from self._by_uses[uses]
+
+    def __len__(self) -> int:
+        return sum(entries.count for entries in self._by_uses.values())
 
     def add(self, entry: Entry[Key]) -> None:
         """It goes behind those used as often."""
@@ -167,58 +186,66 @@ class AdaptiveFifo(Replacement[Key]):
             for entries in (self._new, self._main):
                 yield from (entry for entry in entries if (entry.uses > 0) is used)
 
+    def __len__(self) -> int:
+        return self._new.count + self._main.count
+
     def add(self, entry: Entry[Key]) -> None:
         """To the main queue when it is known to come back, else to the new ones."""
-        back = self._ghosts.recall(_hash(entry))
-        total = self._bytes() + _weight(entry)
-        if back is not None and back.left_since <= REMEMBERED * total / (1 << _AMOUNT_SHIFT):
-            if back.left_since <= NEAR * total / (1 << _AMOUNT_SHIFT):
-                self._learn(entry, total, more_for_new=not back.from_main)
-            self._main.append(entry)
-        elif entry.uses:
+        back = self._ghosts.recall(hash((entry.collection, entry.key)))
+        if (back is not None and self._is_soon(entry, back)) or entry.uses:
             self._main.append(entry)
         else:
             self._new.append(entry)
 
     def pop(self) -> Entry[Key] | None:
         """The next unused one, sparing those that were used."""
-        self._ghosts.hold(self._new.count + self._main.count)
+        new, main = self._new, self._main
+        self._ghosts.hold(new.count + main.count)
         for spared in range(LOOKS + 1):
-            from_main = self._takes_from_main()
-            entries = self._main if from_main else self._new
+            new_bytes = new.byte_count + new.count * _RECORD_BYTES
+            all_bytes = new_bytes + main.byte_count + main.count * _RECORD_BYTES
+            from_main = main.count > 0 and new_bytes < self.new_share * all_bytes
+            entries = main if from_main else new
             entry = entries.first
             if entry is None:
                 return None
             entries.remove(entry)
             if not entry.uses or spared == LOOKS:
-                amount = _weight(entry) >> _AMOUNT_SHIFT
-                self._ghosts.remember(_hash(entry), amount, from_main=from_main)
+                amount = (entry.length + _RECORD_BYTES) >> _AMOUNT_SHIFT
+                self._ghosts.remember(hash((entry.collection, entry.key)), amount, from_main=from_main)
                 return entry
             entry.uses = entry.uses - 1 if from_main and self.new_share <= RECENCY_SHARE else 0
-            self._main.append(entry)
+            main.append(entry)
         raise AssertionError("the last look takes an entry")
+
+    def uses(self, entry: Entry[Key]) -> int:
+        """Once more for standing in the main queue: it came back before."""
+        return entry.uses + (entry.queue is self._main)
+
+    def add_again(self, entry: Entry[Key], uses: int) -> None:
+        """To the main queue when it was used twice, else to the new ones, where once spares it as well."""
+        if uses > 1:
+            entry.uses = min(MOST_USES, uses - 1)
+            self._main.append(entry)
+        else:
+            entry.uses = uses
+            self._new.append(entry)
 
     def extra_bytes(self) -> int:
         """The marks of those that left."""
         return self._ghosts.byte_count
 
-    def _takes_from_main(self) -> bool:
-        new_bytes = self._new.byte_count + self._new.count * _RECORD_BYTES
-        return self._main.count > 0 and new_bytes < self.new_share * self._bytes()
-
-    def _bytes(self) -> int:
+    def _is_soon(self, entry: Entry[Key], back: Return) -> bool:
+        """Whether it left not long ago; how long also tells which queue should be larger."""
         new, main = self._new, self._main
-        return new.byte_count + main.byte_count + (new.count + main.count) * _RECORD_BYTES
+        weight = entry.length + _RECORD_BYTES
+        total = new.byte_count + main.byte_count + (new.count + main.count) * _RECORD_BYTES + weight
+        left_since = back.left_since << _AMOUNT_SHIFT
+        if left_since <= NEAR * total:
+            self._learn(weight / total, more_for_new=not back.from_main)
+        return left_since <= REMEMBERED * total
 
-    def _learn(self, entry: Entry[Key], total_bytes: int, *, more_for_new: bool) -> None:
-        step = min(LARGEST_STEP, STEP_ENTRIES * _weight(entry) / total_bytes)
+    def _learn(self, entry_share: float, *, more_for_new: bool) -> None:
+        step = min(LARGEST_STEP, STEP_ENTRIES * entry_share)
         moved = self.new_share + (step if more_for_new else -step)
         self.new_share = min(LARGEST_SHARE, max(LEAST_SHARE, moved))
-
-
-def _weight(entry: Entry[Key]) -> int:
-    return entry.length + _RECORD_BYTES
-
-
-def _hash(entry: Entry[Key]) -> int:
-    return hash((entry.collection, entry.key))

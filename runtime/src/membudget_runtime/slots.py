@@ -26,6 +26,8 @@ BLOCK_BYTES: Final = 1024 * 1024
 LEAST_PLACES: Final = 16
 FULL_NUMERATOR, FULL_DENOMINATOR = 3, 4
 """A table that is fuller is written twice as large: 11 to 21 bytes a slot."""
+SPARSE: Final = 8
+"""One with so many places to a slot is written anew, as small as it may be."""
 
 _PRINT_BITS: Final = 32
 _PRINT: Final = (1 << _PRINT_BITS) - 1
@@ -130,6 +132,8 @@ class SlotArena:
             self._table[lies_at] = (hash(moved) & _PRINT) << _PRINT_BITS | (row + 1)
             self._move(last, row)
         self._cut(last)
+        if len(self._table) > max(LEAST_PLACES, SPARSE * self._count):
+            self._index_anew()
         return True
 
     def retain(self, keys: Iterable[bytes]) -> int:

@@ -52,7 +52,8 @@ class Table(Generic[Key]):
         self.left -= 1
         if self.left < 0:
             self.left = max(0, _slots(len(entries) - 1) * 2 // 3 - len(entries))
-        return self._measure()
+        former, self.table_bytes = self.table_bytes, sys.getsizeof(entries)
+        return self.table_bytes - former
 
     def remove(self, entry: Entry[Key]) -> None:
         """The entry leaves; its slot stays."""
@@ -64,11 +65,7 @@ class Table(Generic[Key]):
             return
         self.entries = dict(self.entries)
         self.left = 0
-        self._measure()
-
-    def _measure(self) -> int:
-        former, self.table_bytes = self.table_bytes, sys.getsizeof(self.entries)
-        return self.table_bytes - former
+        self.table_bytes = sys.getsizeof(self.entries)
 
 
 def _slots(entries: int) -> int:

@@ -16,6 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatus
@@ -32,6 +33,7 @@ from membudget_sidecar.plans.oversights import Oversights
 from membudget_sidecar.plans.plan_follower import PlanFollower
 from membudget_sidecar.plans.plan_keeper import PlanKeeper
 from membudget_sidecar.plans.policy_file import PolicyFile
+from membudget_sidecar.plans.reload_follower import ReloadFollower
 from membudget_sidecar.recorder import Recorder
 from membudget_sidecar.tally import Tally
 from membudget_sidecar.waking import STALL_WINDOW_SECONDS, Waking
@@ -57,6 +59,7 @@ class Loop:
         runner: Callable[[Callable[[Order, ActionRecord], None]], ActionRunner],
         clock: Callable[[], float],
         recorder: Recorder | None = None,
+        state_folder: Path | None = None,
     ) -> None:
         self.link = link
         self.keeper = keeper
@@ -70,6 +73,7 @@ class Loop:
         self._clock = clock
         self._recorder = recorder
         self._follower = PlanFollower(keeper, policy_file)
+        self._reloads = ReloadFollower(state_folder)
         self._results: queue.SimpleQueue[tuple[Order, ActionRecord]] = queue.SimpleQueue()
         self._has_answered = threading.Event()
         self._look_asked = threading.Event()
@@ -138,6 +142,9 @@ class Loop:
         resize = self._follower.resize(self.link.report, self.watch.used.bytes, now)
         if resize is not None:
             self.actions.submit(resize)
+        reload = self._reloads.reload(self._follower.plan, engine_is_there=self.link.process is not None)
+        if reload is not None:
+            self.actions.submit(reload)
         return self._pause(now)
 
     def _look(self, now: float, *, fully: bool) -> None:
@@ -237,6 +244,8 @@ class Loop:
             log.info("%s %s: asked %d, freed %s, %s", record.kind, record.status, record.asked_bytes, freed, why)
             if order.kind is ActionKind.RESIZE:
                 self._follower.resize_ended(now)
+            if order.by_plan:
+                self._reloads.ended(order)
             if order.decision is not None:
                 self.watch.action_ended(order.decision, record.status, bool(record.exhausted), now)
                 if self._recorder is not None and record.status is not ActionStatus.HARMFUL:

@@ -85,6 +85,7 @@ def make_loop(settings: SidecarSettings) -> Loop:
         ),
         clock=time.monotonic,
         recorder=Recorder(settings.recording, wall=time.time) if settings.recording else None,
+        state_folder=settings.state_folder,
     )
 
 

@@ -43,8 +43,8 @@ log = logging.getLogger(__name__)
 
 
 def rank(order: Order) -> int:
-    """Who goes first: budgets, then what the ladder needs, then what a person asked for."""
-    if order.kind is ActionKind.RESIZE:
+    """Who goes first: what the plan asks for, then what the ladder needs, then what a person asked for."""
+    if order.kind is ActionKind.RESIZE or order.by_plan:
         return 0
     return 1 if order.decision is not None else _BY_HAND
 
@@ -191,7 +191,7 @@ class ActionRunner:
         client.close()
 
     def _carried_out(self, order: Order, record: ActionRecord) -> ActionRecord:
-        if order.kind in UPKEEP:
+        if order.kind in UPKEEP and not (order.by_plan and self._mode() is Mode.OBSERVE):
             return self._upkeep.carry_out(order, record)
         # Budgets of Observe are not live, and the runtime must be told so; those of a plan that enforced are no more.
         harmless = order.kind is ActionKind.RESIZE and order.plan.mode is Mode.OBSERVE

@@ -46,6 +46,7 @@ from membudget_contract.control_api import (
     TrackedList,
     TrackRelease,
 )
+from membudget_contract.decoding import decode_json
 from membudget_contract.leak_detector_api import (
     LEAK_CYCLES_PATH,
     LEAK_DETECTOR_PATH,
@@ -213,7 +214,7 @@ class ControlClient:
         try:
             status, content = self._exchange(method, path, body)
             if status == http.client.OK:
-                return msgspec.json.decode(content, type=expected)
+                return decode_json(content, expected)
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
             self.close()
             raise EngineUnreachable(f"{self._path} {path}: {error or type(error).__name__}") from None
@@ -232,7 +233,7 @@ class ControlClient:
 
 def _refusal(status: int, content: bytes) -> EngineRefused:
     try:
-        problem = msgspec.json.decode(content, type=Problem)
+        problem = decode_json(content, Problem)
     except msgspec.DecodeError:
         return EngineRefused(status, "Refused", "the runtime refused without saying why")
     return EngineRefused(status, problem.reason, problem.detail)

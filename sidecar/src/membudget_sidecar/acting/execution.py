@@ -34,7 +34,10 @@ KEPT_ERROR_CHARACTERS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One action to carry out. `goal_bytes` is a signal under which it is done, however little it freed."""
+    """One action to carry out. `goal_bytes` is a signal under which it is done, however little it freed.
+
+    `by_plan`: a Reload that nobody asked for by hand, so that it is only recorded where the plan observes.
+    """
 
     kind: ActionKind
     plan: EffectivePlan
@@ -42,6 +45,7 @@ class Order:
     goal_bytes: int
     cause: str
     decision: Decision | None = None
+    by_plan: bool = False
 
 
 Followed = tuple[Order, ActionRecord]

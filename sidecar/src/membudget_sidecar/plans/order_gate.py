@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from membudget_contract import CONTRACT_VERSION
+from membudget_contract.decoding import decode_json
 from membudget_contract.errors import ContractError
 from membudget_contract.orders import (
     MAX_ORDER_BYTES,
@@ -176,13 +177,13 @@ class _PlanBytes(msgspec.Struct):
 
 
 def _plan_matches(order: Order, body: bytes) -> bool:
-    sent = msgspec.json.decode(body, type=_PlanBytes).plan
+    sent = decode_json(body, _PlanBytes).plan
     return order.plan_hash in {hashlib.sha256(sent).hexdigest(), plan_hash(order.plan)}
 
 
 def _parsed(body: bytes, kind: type[Parsed]) -> Parsed:
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decode_json(body, kind)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise Refused(400, "Invalid", str(error)) from None
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
+from membudget_contract.decoding import decode_json
 from membudget_contract.quantities import MIB
 from membudget_contract.sidecar_api import (
     ActionKind,
@@ -121,7 +120,7 @@ class LocalActions:
 
     def submit(self, request: Request) -> ActionRecord:
         """POST /v1/actions."""
-        asked = msgspec.json.decode(request.body, type=ActionRequest)
+        asked = decode_json(request.body, ActionRequest)
         if asked.kind is ActionKind.RESIZE:
             raise Refused(400, "Invalid", "budgets are moved by the policy, or by POST /v1/configure for a time")
         _check_target(asked)
@@ -131,7 +130,7 @@ class LocalActions:
 
     def configure(self, request: Request) -> Configured:
         """POST /v1/configure."""
-        asked = msgspec.json.decode(request.body, type=ConfigureRequest)
+        asked = decode_json(request.body, ConfigureRequest)
         names_something = asked.total is not None or bool(asked.components)
         if asked.ttl_seconds and not names_something:
             raise Refused(400, "Invalid", "name what to tighten: total, components, or both")
@@ -147,7 +146,7 @@ class LocalActions:
 
     def stop_enforcing(self, request: Request) -> Enforcement:
         """POST /v1/enforcement/stop."""
-        asked = msgspec.json.decode(request.body, type=StopEnforcement)
+        asked = decode_json(request.body, StopEnforcement)
         enforcement = self._loop.keeper.stop_enforcing(asked.ttl_seconds, request.peer_uid)
         self._loop.wake()
         return enforcement

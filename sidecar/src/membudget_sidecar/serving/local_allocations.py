@@ -6,8 +6,6 @@ runtime grants and refuses, with its own words.
 
 from __future__ import annotations
 
-import msgspec
-
 from membudget_contract.control_api import (
     ALLOCATIONS_PATH,
     ALLOCATIONS_RELEASE_PATH,
@@ -23,6 +21,7 @@ from membudget_contract.control_api import (
     TrackedList,
     TrackRelease,
 )
+from membudget_contract.decoding import decode_json
 from membudget_sidecar.acting.control_client import QUESTION_SECONDS
 from membudget_sidecar.serving.forwarding import EngineAsked
 from membudget_sidecar.serving.local_status import Served
@@ -83,12 +82,12 @@ class LocalAllocations:
 
     def allocate(self, request: Request) -> Granted:
         """POST /v1/allocations."""
-        asked = msgspec.json.decode(request.body, type=AllocationRequest)
+        asked = decode_json(request.body, AllocationRequest)
         return self._engine.ask(lambda client: client.allocate(asked))
 
     def release_allocation(self, request: Request) -> Released:
         """POST /v1/allocations/release."""
-        asked = msgspec.json.decode(request.body, type=AllocationRelease)
+        asked = decode_json(request.body, AllocationRelease)
         return self._engine.ask(lambda client: client.release_allocation(asked))
 
     def tracked(self, _request: Request) -> TrackedList:
@@ -97,10 +96,10 @@ class LocalAllocations:
 
     def track(self, request: Request) -> Tracked:
         """POST /v1/tracked."""
-        asked = msgspec.json.decode(request.body, type=Track)
+        asked = decode_json(request.body, Track)
         return self._engine.ask(lambda client: client.track(asked))
 
     def release_tracked(self, request: Request) -> Released:
         """POST /v1/tracked/release."""
-        asked = msgspec.json.decode(request.body, type=TrackRelease)
+        asked = decode_json(request.body, TrackRelease)
         return self._engine.ask(lambda client: client.release_tracked(asked))

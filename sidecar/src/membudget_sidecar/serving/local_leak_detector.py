@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
+from membudget_contract.decoding import decode_json
 from membudget_contract.leak_detector_api import (
     LEAK_CYCLES_PATH,
     LEAK_DETECTOR_PATH,
@@ -69,12 +68,12 @@ class LocalLeakDetector:
 
     def watch(self, request: Request) -> LeakFindings:
         """PUT /v1/leak-detector."""
-        wanted = msgspec.json.decode(request.body, type=LeakWatch)
+        wanted = decode_json(request.body, LeakWatch)
         return self._engine.ask(lambda client: client.watch_leaks(wanted))
 
     def snapshot(self, request: Request) -> HeapSnapshot:
         """POST /v1/leak-detector/snapshots."""
-        asked = msgspec.json.decode(request.body, type=SnapshotRequest)
+        asked = decode_json(request.body, SnapshotRequest)
         return self._engine.ask(lambda client: client.heap_snapshot(asked))
 
     def cycles(self, _request: Request) -> CyclesFound:
