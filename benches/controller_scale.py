@@ -117,7 +117,7 @@ def measure(pods: int) -> Run:
 
 
 def measure_fleet(pods: int, policies: int) -> list[object]:
-    """Seconds until every pod holds its plan and until every status says so; memory; writes in the worst second."""
+    """Seconds until every pod holds its plan and every status says so; CPU, memory, writes in the worst second."""
     with cluster() as (installed, folder), SidecarFarm(installed.control_plane) as farm:
         installed.control_plane.create_namespace("fleet")
         fleet = Fleet(installed.control_plane, farm, "fleet")
@@ -139,11 +139,11 @@ def measure_fleet(pods: int, policies: int) -> list[object]:
             time.sleep(1.0)
         told = time.monotonic() - began
         _settle(installed)
-        resident = resident_bytes(controller.process.pid)
+        resident, spent = resident_bytes(controller.process.pid), _cpu_of(controller.process.pid)
         at = sorted(when for when, user in installed.control_plane.write_times(mark) if user == CONTROLLER.name)
         worst = max(sum(since <= one < since + 1.0 for one in at) for since in at)
         controller.kill()
-        return [pods, policies, held, told, resident / MIB, len(at), worst]
+        return [pods, policies, held, told, spent, resident / MIB, len(at), worst]
 
 
 def _settle(installed: Installation) -> None:
@@ -233,6 +233,7 @@ if __name__ == "__main__":
                 "policies",
                 "all hold s",
                 "all statuses s",
+                "controller CPU s",
                 "controller RSS, MiB",
                 "API writes",
                 "in the worst second",

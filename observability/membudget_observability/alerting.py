@@ -15,6 +15,14 @@ RUNBOOK_BASE: Final = "https://membudget.dev/runbooks"
 """The chart puts `observability.rules.runbookBaseUrl` in its place."""
 WHO: Final = "{{ with $labels.pod }}Pod {{ $labels.namespace }}/{{ . }}{{ else }}{{ $labels.instance }}{{ end }}"
 
+_STARTING: Final = (
+    "(membudget_budget_bytes unless on (job, instance) membudget_signal_peak_bytes offset 5m"
+    " or resets(membudget_signal_peak_bytes[5m]) > 0)"
+)
+"""Engines that began within the last 5 minutes: there was no highest use then, or it has fallen since, which it does
+with another process only. They grow until they hold what they hold: for 2 minutes at most
+(`membudget_sidecar.deciding.growth.START_UP_SECONDS`), and what that raised stays for a window and a minute."""
+
 
 class Severity(enum.StrEnum):
     """Critical: somebody should look now. Warning: today. Info: when looking anyway."""
@@ -109,7 +117,7 @@ ALERTS: Final = (
     ),
     AlertRule(
         "MembudgetSidecarBlind",
-        "membudget_engine_up == 1 unless ignoring (signal) membudget_signal_bytes",
+        "membudget_budget_bytes unless ignoring (signal) membudget_signal_bytes unless membudget_engine_up == 0",
         "2m",
         Severity.CRITICAL,
         "A sidecar cannot read how much memory its engine uses.",
@@ -143,7 +151,8 @@ ALERTS: Final = (
     ),
     AlertRule(
         "MembudgetPolicyAlert",
-        "membudget_alert_active == 1",
+        'membudget_alert_active{alert!="Growth"} == 1 or (membudget_alert_active{alert="Growth"} == 1'
+        f" unless on (job, instance) {_STARTING})",
         "1m",
         Severity.INFO,
         "A figure of a policy's alerts was passed.",

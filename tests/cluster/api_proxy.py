@@ -55,6 +55,7 @@ class ApiProxy:
         self.swallows_watches = False
         """What the API server says on a watch, those open included, is read and not passed on; nothing is closed."""
         self._port = 6443
+        self._elsewhere: tuple[str, int] | None = None
         self._upstream: set[socket.socket] = set()
         self.requests: list[tuple[float, str, str]] = []
         """When (monotonic seconds), method, path."""
@@ -75,17 +76,23 @@ class ApiProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def redirect(self, port: int) -> None:
-        """To another API server from now on; what goes to the one before is broken off."""
-        self._port = port
+    def redirect(self, port: int, *, only: str | None = None) -> None:
+        """To another API server from now on; what goes to the one before is broken off.
+
+        As behind a load balancer, where `only` names requests that meet the other one: those whose path holds it.
+        """
+        if only is None:
+            self._port, self._elsewhere = port, None
+        else:
+            self._elsewhere = only, port
         for open_one in list(self._upstream):
             with contextlib.suppress(OSError):
                 open_one.shutdown(socket.SHUT_RDWR)
 
     @contextlib.contextmanager
-    def upstream(self) -> Generator[http.client.HTTPSConnection]:
+    def upstream(self, path: str) -> Generator[http.client.HTTPSConnection]:
         """A connection to the API server of now."""
-        port = self._port
+        port = self._elsewhere[1] if self._elsewhere and self._elsewhere[0] in path else self._port
         plain = self.control_plane.network.connect("127.0.0.1", port, 30.0)
         connection = http.client.HTTPSConnection("127.0.0.1", port, context=self.context)
         self._upstream.add(plain)
@@ -126,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.status is not None:
             self._refuse(fault)
             return
-        with proxy.upstream() as upstream:
+        with proxy.upstream(path) as upstream:
             upstream.request(self.command, self.path, body or None, dict(self.headers))
             self._answer(upstream.getresponse(), cut=fault.cut, swallows="watch=true" in self.path)
 

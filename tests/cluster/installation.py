@@ -28,7 +28,7 @@ from membudget_contract.policy_status import ConditionType, PolicyStatus
 from membudget_contract.profiles import PRODUCTION_SPLIT, SEMANTIC_CACHE
 from membudget_contract.quantities import MIB
 from membudget_contract.resolve import split_by_ratio
-from membudget_contract.sidecar_api import Status
+from membudget_contract.sidecar_api import ActionKind, ActionRecord, Status
 from memory_cgroup import memory_cgroup
 
 CHART_FILES = Path(__file__).parents[2] / "charts" / "membudget" / "files"
@@ -181,6 +181,22 @@ class RetrievalPod:
             return SidecarClient(UnixSocket(self._folder / "run" / "sidecar.sock")).status()
         except SidecarUnreachable:
             return None
+
+    def reloads(self) -> list[ActionRecord]:
+        """The reloads that its sidecar remembers, oldest first; none while it does not answer."""
+        try:
+            actions = SidecarClient(UnixSocket(self._folder / "run" / "sidecar.sock")).actions()
+        except SidecarUnreachable:
+            return []
+        return [action for action in actions if action.kind is ActionKind.RELOAD]
+
+    def collections(self) -> set[str]:
+        """What the engine serves, as it says."""
+        read = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+        asked = f"http://127.0.0.1:{self.place.engine_port}/v1/collections"
+        command = self._control_plane.inside([sys.executable, "-c", read, asked])
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        return {collection["name"] for collection in json.loads(answer.stdout)}
 
     def holds(self, total_bytes: int) -> bool:
         """The sidecar has a plan of that total, and the engine reports the ceilings that follow from it."""

@@ -58,17 +58,25 @@ def text(objects: list[Object]) -> str:
 
 
 def pods(objects: list[Object]) -> list[Object]:
-    """Those that the deployments would make."""
+    """Those that deployments and stateful sets would make."""
     return [
         {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": found["metadata"]["name"], "namespace": NAMESPACE},
-            "spec": found["spec"]["template"]["spec"],
+            "spec": _with_claims(found["spec"]),
         }
         for found in objects
-        if found["kind"] == "Deployment"
+        if found["kind"] in {"Deployment", "StatefulSet"}
     ]
+
+
+def _with_claims(workload: dict[str, Any]) -> dict[str, Any]:
+    """A pod's spec with the volumes that a stateful set claims for it."""
+    spec = workload["template"]["spec"]
+    claims = [template["metadata"]["name"] for template in workload.get("volumeClaimTemplates", [])]
+    claimed = [{"name": name, "persistentVolumeClaim": {"claimName": f"{name}-0"}} for name in claims]
+    return {**spec, "volumes": [*spec["volumes"], *claimed]}
 
 
 @pytest.mark.parametrize("name", VALUE_SETS)

@@ -106,6 +106,8 @@ FIELDS = [
     Field("collections[].maxCachedQueries", 1, 0, "should be greater than or equal to 1"),
     Field("eviction.excludeCollections", ["a"], ["a", ""], COLLECTION, "eviction.excludeCollections[1]"),
     Field("index.memoryMapped", accepted=False, refused="no", told="must be of type boolean"),
+    Field("reload.index", "2026-11-20T10:00:00+01:00", "a b", "a letter or digit, then letters, digits"),
+    Field("reload.index", "b" * 63, "b" * 64, "may not be more than 63"),
     Field("caches.compression", accepted=False, refused="no", told="must be of type boolean"),
     Field("caches.maxLoadedFiles", 1000, 1001, "should be less than or equal to 1000"),
     Field("caches.maxCachedQueries", 500, 501, "should be less than or equal to 500"),
@@ -296,7 +298,7 @@ def test_every_field_takes_what_it_means(control_plane: ControlPlane, field: Fie
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.named or field.path)
 def test_every_field_refuses_in_words_that_name_it(control_plane: ControlPlane, field: Field) -> None:
-    """R-P01: where to look and what is allowed; never a regular expression."""
+    """R-P01, fault 97: where to look and what is allowed; never a regular expression."""
     spec = SELECTOR | spec_with(field.path, field.refused)
     said = refusal(control_plane, spec) or "nothing"
     assert f"spec.{field.named or field.path.replace('[]', '[0]')}: " in said
@@ -309,7 +311,7 @@ def test_every_field_refuses_in_words_that_name_it(control_plane: ControlPlane, 
     ("spec", "named", "told"), CONTRADICTIONS, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_what_contradicts_itself_is_refused(control_plane: ControlPlane, spec: Spec, named: str, told: str) -> None:
-    """R-P01: with the built-in values taken for what is left out, as `compile` takes them."""
+    """R-P01, fault 98: with the built-in values taken for what is left out, as `compile` takes them."""
     said = refusal(control_plane, SELECTOR | spec) or "nothing"
     assert f"spec.{named}" in said
     assert told in said

@@ -81,7 +81,7 @@ def _check_it_stays(plane: ControlPlane) -> None:
     for name in STAYS:
         plane.kubectl("get", name, "--namespace=membudget-system")
     listed = plane.kubectl("get", "mempol", "--all-namespaces", "-o", "name").stdout
-    assert "memorypolicy.membudget.dev/retriever\n" == listed
+    assert ["memorypolicy.membudget.dev/retriever", "memorypolicy.membudget.dev/retriever-writer"] == listed.split()
     left = plane.kubectl("get", "deployment,clusterrole", "-A", "-l", "app.kubernetes.io/component=controller").stdout
     assert "" == left
 

@@ -41,7 +41,7 @@ def test_a_policy_deleted_and_made_again_under_its_name_is_a_new_one(
 def test_of_two_policies_on_one_pod_the_higher_precedence_wins_and_the_loser_says_so(
     installation: Installation, pod: RetrievalPod
 ) -> None:
-    """R-P11: and when the winner goes, the other takes over."""
+    """R-P11, fault 100: and when the winner goes, the other takes over."""
     namespace = pod.place.namespace
     installation.apply_policy(namespace, "broad", budget={"total": "180Mi"})
     until(lambda: pod.holds(180 * MIB))

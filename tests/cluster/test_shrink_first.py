@@ -20,7 +20,7 @@ from cluster.installation import CHART_FILES, until
 from cluster.pod_objects import NODE, PodObject
 from controller.fake_sidecar import FakeSidecar
 from membudget_contract.orders import PodIdentity
-from membudget_contract.quantities import MIB
+from membudget_contract.quantities import MIB, parse_quantity
 
 pytestmark = pytest.mark.cluster
 
@@ -64,9 +64,14 @@ class Engine:
         return resources["limits"]["memory"], resources["requests"]["memory"]
 
     @property
-    def total(self) -> str | None:
-        """Of the plan that it holds."""
-        return self.sidecar.held.plan.total if self.sidecar.held else None
+    def total(self) -> int | None:
+        """Of the plan that it holds, in bytes."""
+        return parse_quantity(self.sidecar.held.plan.total) if self.sidecar.held else None
+
+    @property
+    def soft_percent(self) -> int | None:
+        """Where the ladder begins in the plan that it holds."""
+        return self.sidecar.held.plan.thresholds.soft.percent if self.sidecar.held else None
 
     def kubelet_sets(self, limit: str) -> None:
         """What the kernel holds the container to, as the pod's status says it."""
@@ -113,7 +118,7 @@ def test_a_pod_is_resized_after_it_reports_that_it_fits_and_never_before(fleet: 
     apply(fleet, "120Mi")
     until(lambda: resized(fleet) == ("False", "GivingBack") and "uses 150.0 MiB of the 90.0 MiB" in _message(fleet))
     never(lambda: engine.asked != ("200Mi", "200Mi"), STILL_SECONDS)
-    assert str(90 * MIB) == engine.total
+    assert 90 * MIB == engine.total
     engine.sidecar.usage = 80 * MIB
     until(lambda: engine.asked == ("120Mi", "120Mi") and resized(fleet) == ("False", "Resizing"))
     engine.kubelet_sets("120Mi")
@@ -124,18 +129,18 @@ def test_a_pod_is_resized_after_it_reports_that_it_fits_and_never_before(fleet: 
 
 
 def test_going_up_the_limit_comes_first(fleet: Fleet, start_controller: Start) -> None:
-    """No plan that the present limit does not carry is sent; the pod keeps its own until the kubelet is done."""
+    """No budget that the present limit does not carry is sent; the pod keeps its own until the kubelet is done."""
     engine = Engine(fleet, "100Mi")
     engine.sidecar.usage, engine.sidecar.budget = 50 * MIB, 60 * MIB
     grant(fleet)
     start_controller()
     fleet.apply("retrieval", budget={"total": "60Mi"})
-    until(lambda: engine.total == "60Mi")
+    until(lambda: engine.total == 60 * MIB)
     apply(fleet, "160Mi")
     until(lambda: engine.asked == ("160Mi", "160Mi"))
-    never(lambda: engine.total != "60Mi", STILL_SECONDS / 2)
+    never(lambda: engine.total != 60 * MIB, STILL_SECONDS / 2)
     engine.kubelet_sets("160Mi")
-    until(lambda: engine.total == str(120 * MIB) and resized(fleet) == ("True", "Resized"))
+    until(lambda: engine.total == 120 * MIB and resized(fleet) == ("True", "Resized"))
 
 
 def test_without_the_right_it_says_so_and_with_it_goes_on(fleet: Fleet, start_controller: Start) -> None:
@@ -151,16 +156,21 @@ def test_without_the_right_it_says_so_and_with_it_goes_on(fleet: Fleet, start_co
 
 
 def test_a_node_without_room_is_told_in_the_api_servers_words(fleet: Fleet, start_controller: Start) -> None:
-    """R-P10: a growth that no node of this size can grant; the limit and the plan stay."""
+    """R-P08, R-P10: a growth that no node of this size can grant; limit and budget stay, other edits arrive."""
     engine = Engine(fleet, "200Mi")
     engine.sidecar.usage, engine.sidecar.budget = 50 * MIB, 150 * MIB
     grant(fleet)
     start_controller()
     fleet.apply("retrieval", budget={"total": "150Mi"})
-    until(lambda: engine.total == "150Mi")
+    until(lambda: engine.total == 150 * MIB)
     apply(fleet, "500Mi")
     until(lambda: resized(fleet) == ("False", "ResizeRefused") and "enough allocatable" in _message(fleet))
-    assert (("200Mi", "200Mi"), "150Mi") == (engine.asked, engine.total)
+    assert (("200Mi", "200Mi"), 150 * MIB) == (engine.asked, engine.total)
+    soft = {"soft": {"percent": 70, "releasePercent": 60}}
+    fleet.apply("retrieval", budget={"total": "75%"}, resize={"mode": "ShrinkFirst", "limit": "500Mi"}, thresholds=soft)
+    until(lambda: engine.soft_percent == 70)
+    until(lambda: fleet.conditions("retrieval").get("Programmed") == ("False", "Pushing"))
+    assert 150 * MIB == engine.total
 
 
 def _message(fleet: Fleet) -> str:

@@ -42,6 +42,8 @@ from membudget_controller.transport import HttpAnswer, Unreached
 
 Reply = tuple[int, msgspec.Struct]
 OK: Final = 200
+_orders: Final = msgspec.json.Decoder(Order)
+_report_requests: Final = msgspec.json.Decoder(ReportRequest)
 
 
 class FakeSidecar:
@@ -82,7 +84,7 @@ class FakeSidecar:
         return self._order(body) if path == ORDER_PATH else self._report(body)
 
     def _order(self, body: bytes) -> Reply:
-        order = msgspec.json.decode(body, type=Order)
+        order = _orders.decode(body)
         number = OrderNumber(epoch=order.epoch, sequence=order.sequence)
         self.bodies.append(body)
         if self.mode == "refuse":
@@ -106,7 +108,7 @@ class FakeSidecar:
         )
 
     def _report(self, body: bytes) -> Reply:
-        if msgspec.json.decode(body, type=ReportRequest).pod != self.pod:
+        if _report_requests.decode(body).pod != self.pod:
             return _problem(409, Verdict.FOREIGN.value, "for another pod")
         self.reports += 1
         held = self.held

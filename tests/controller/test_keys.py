@@ -15,7 +15,7 @@ from membudget_controller.errors import ApiFailed, KeysUnusable, SteppedDown, ap
 from membudget_controller.key_publication import BUSY_SECONDS, RETRY_SECONDS, KeyPublication
 from membudget_controller.keys import EPOCH_FIELD, KEY_ID_FIELD, PRIVATE_FIELD, stored_epoch, take_authority
 from membudget_controller.settings import KEY_CONFIG_MAP, KEY_SECRET
-from membudget_controller.write_budget import WriteBudget
+from membudget_controller.write_budget import MOST_PER_SECOND, BudgetSpent, WriteBudget
 
 HOME = "membudget-system"
 WHERE = (HOME, KEY_SECRET)
@@ -225,3 +225,23 @@ def test_a_namespace_that_refuses_is_tried_again_later_and_holds_up_no_other() -
     soon, due = set(made.publication.published), made.publication.next_at()
     made.publication.publish(["ending", "search"], 10 + RETRY_SECONDS)
     assert ({"search"}, 10 + RETRY_SECONDS, {"ending", "search"}) == (soon, due, made.publication.published)
+
+
+def test_keys_go_before_statuses_where_writes_are_scarce() -> None:
+    """Without its key a pod believes no order: what this second does not have is left to the keys in the next."""
+    cluster, now = FakeCluster(), 0.0
+    budget = WriteBudget(lambda: now)
+    publication = KeyPublication(cluster, take_authority(cluster, HOME, 1), budget)
+    for _ in range(MOST_PER_SECOND):
+        with budget.one():
+            pass
+    publication.publish({"search"}, now)
+    waits = publication.next_at()
+    now = 1.0
+    for _ in range(MOST_PER_SECOND - 1):
+        with budget.one():
+            pass
+    with pytest.raises(BudgetSpent), budget.one():
+        pass
+    publication.publish({"search"}, now)
+    assert (1.0, {"search"}) == (waits, publication.published)

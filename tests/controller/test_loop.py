@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -82,11 +83,17 @@ class Controller:
         """Looks as often as the loop asks for, for so long by its clock."""
         end = self.now + seconds
         while self.now < end:
-            pause = self.loop.look()
+            pause = min(self.loop.look(), self.write_statuses())
             self.now = min(self.now + pause, end) if pause > 0 else self.now
             if self.observed.wake.is_set():
                 self.observed.wake.clear()
                 self.now += 0.001
+
+    def write_statuses(self) -> float:
+        """All that may be written now; in how many seconds there is more."""
+        while (again := self.loop.status_writer.step()) is not None and again <= self.now:
+            pass
+        return math.inf if again is None else again - self.now
 
     def answers(self, name: str = "retrieval") -> dict[ConditionType, tuple[str, str]]:
         """Of the status as it is stored."""
@@ -244,6 +251,7 @@ def test_a_status_waits_a_second_for_answers_under_way() -> None:
     for seconds in (0.0, UNDER_WAY_SECONDS / 2, UNDER_WAY_SECONDS):
         controller.now += seconds
         controller.loop.look()
+        controller.write_statuses()
         written.append(controller.cluster.policies["search", "retrieval"].status.observed_generation)
     pushing = controller.answers()[ConditionType.PROGRAMMED]
     network.gate.set()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.cluster_objects import make_pod, make_policy
+from membudget_contract.policy_status import PolicyStatus
 from membudget_controller.objects import ObservedPod
 from membudget_controller.observed import Observed, Table
 from membudget_controller.targets import assign
@@ -193,3 +194,19 @@ def _interleaved(arrivals: list[Arrival], shuffle: random.Random) -> list[Arriva
     choices = ["list"] * len(lists) + ["event"] * len(events)
     shuffle.shuffle(choices)
     return [(lists if choice == "list" else events).pop(0) for choice in choices]
+
+
+def test_a_status_alone_makes_nobody_compare_policies_and_pods_anew() -> None:
+    """Guarantee 6: 500 statuses are 500 changes from which no order follows; one of another writer is put right."""
+    view = observed()
+    policy = make_policy(version=1)
+    view.see_policy(policy)
+    version, told = view.view().version, replace(policy, resource_version=2, status=PolicyStatus(matched_pods=1))
+    view.wake.clear()
+    view.see_written(told)
+    quiet = view.view().version, view.wake.is_set(), view.view().policies
+    view.see_policy(replace(told, resource_version=3, status=PolicyStatus(matched_pods=9)))
+    forged = view.view().version, view.wake.is_set()
+    view.see_policy(make_policy(version=4, generation=2, total="90Mi"))
+    assert ((version, False, (told,)), (version, True)) == (quiet, forged)
+    assert version < view.view().version

@@ -10,7 +10,7 @@ import pytest
 from controller.fake_sidecar import FakeSidecar
 from controller.test_loop import Controller
 from membudget_contract.policy_status import ConditionType, PolicyStatus
-from membudget_contract.quantities import MIB
+from membudget_contract.quantities import MIB, parse_quantity
 from membudget_controller.pod_memory import ContainerMemory
 from membudget_controller.resizes import AT_ONCE, REFUSED_SECONDS
 
@@ -66,6 +66,11 @@ class Resizing(Controller):
         return [
             event.reason for event, note in zip(self.cluster.events, notes, strict=True) if note.startswith("Resized:")
         ]
+
+
+def total_of(pod: FakeSidecar) -> int | None:
+    """Of the plan that it holds, in bytes."""
+    return parse_quantity(pod.held.plan.total) if pod.held else None
 
 
 @pytest.fixture
@@ -139,8 +144,7 @@ def test_a_higher_limit_comes_before_the_larger_budget(controller: Resizing) -> 
     controller.run(5)
     controller.apply(**SHRUNK)
     controller.run(30)
-    assert pod.held
-    assert ("60Mi", 120 * MIB) == (pod.held.plan.total, controller.memory(pod).limit)
+    assert (60 * MIB, 120 * MIB) == (total_of(pod), controller.memory(pod).limit)
     (programmed,) = [each for each in controller.status.conditions if each.type is ConditionType.PROGRAMMED]
     assert ("Pushing", "retriever-0: waits until its container has the higher limit") == (
         programmed.reason.value,
@@ -148,7 +152,81 @@ def test_a_higher_limit_comes_before_the_larger_budget(controller: Resizing) -> 
     )
     controller.kubelets()
     controller.run(5)
-    assert ("94371840", "Resized") == (pod.held.plan.total, controller.told[1])
+    assert (90 * MIB, "Resized") == (total_of(pod), controller.told[1])
+
+
+def soft_of(pod: FakeSidecar) -> int | None:
+    """Of the plan that it holds, in percent."""
+    return pod.held.plan.thresholds.soft.percent if pod.held else None
+
+
+def growing(controller: Resizing) -> FakeSidecar:
+    """A pod that holds 60 MiB of its limit of 100 and is to get 120, for which its node has no room."""
+    (pod,) = controller.add_engines(1, limit=100 * MIB)
+    controller.apply(total="60Mi")
+    controller.run(5)
+    pod.budget = 60 * MIB
+    controller.apply(**SHRUNK)
+    controller.run(5)
+    return pod
+
+
+def test_what_else_is_edited_does_not_wait_for_the_limit(controller: Resizing) -> None:
+    """R-P08: it arrives with the budget that the pod has; the larger one comes with the limit, and both are one."""
+    pod = growing(controller)
+    controller.apply(**SHRUNK, thresholds={"soft": {"percent": 70, "releasePercent": 60}})
+    controller.run(5)
+    assert (60 * MIB, 70, 3) == (
+        total_of(pod),
+        soft_of(pod),
+        pod.held and pod.held.policy and pod.held.policy.generation,
+    )
+    assert ("False", "Pushing") == controller.answers()[ConditionType.PROGRAMMED]
+    controller.kubelets()
+    controller.run(5)
+    assert (90 * MIB, 70) == (total_of(pod), soft_of(pod))
+    assert ("True", "Programmed") == controller.answers()[ConditionType.PROGRAMMED]
+
+
+def test_a_pod_that_waits_for_its_limit_is_told_once(controller: Resizing) -> None:
+    """Guarantee 6: nothing is sent again while nothing changes, by a controller that began anew neither."""
+    pod = growing(controller)
+    before = controller.network.orders()
+    controller.run(600)
+    pod.budget = 60 * MIB
+    controller.start()
+    controller.run(600)
+    assert (before, 60 * MIB) == (controller.network.orders(), total_of(pod))
+
+
+def test_after_a_restart_the_budget_that_a_pod_reports_is_the_one_that_it_keeps(controller: Resizing) -> None:
+    """R-P08: whoever gave the order is gone."""
+    pod = growing(controller)
+    controller.start()
+    controller.apply(**SHRUNK, thresholds={"soft": {"percent": 70, "releasePercent": 60}})
+    controller.run(5)
+    assert (60 * MIB, 70) == (total_of(pod), soft_of(pod))
+
+
+def test_a_pod_that_refuses_what_it_gets_meanwhile_says_so(controller: Resizing) -> None:
+    """R-P10: not hidden behind the wait for the limit."""
+    pod = growing(controller)
+    pod.mode = "refuse"
+    controller.apply(**SHRUNK, thresholds={"soft": {"percent": 70, "releasePercent": 60}})
+    controller.run(5)
+    assert ("False", "Refused") == controller.answers()[ConditionType.PROGRAMMED]
+    pod.mode = ""
+    controller.kubelets()
+    controller.run(5)
+    assert ("True", "Programmed") == controller.answers()[ConditionType.PROGRAMMED]
+
+
+def test_a_smaller_budget_needs_no_higher_limit(controller: Resizing) -> None:
+    """It is sent at once where the limit rises and the budget falls."""
+    pod = growing(controller)
+    controller.apply(total="50Mi", resize={"mode": "ShrinkFirst", "limit": "120Mi"})
+    controller.run(5)
+    assert (50 * MIB, ("True", "Programmed")) == (total_of(pod), controller.answers()[ConditionType.PROGRAMMED])
 
 
 def test_a_controller_without_the_right_says_so_and_tries_again(controller: Resizing) -> None:

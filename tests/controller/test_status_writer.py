@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -22,7 +25,7 @@ from membudget_controller.status_writer import (
     StatusWriter,
     transitions,
 )
-from membudget_controller.write_budget import MOST_PER_SECOND, WriteBudget
+from membudget_controller.write_budget import MOST_PER_SECOND, BudgetSpent, WriteBudget
 
 NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
 PUSHING, WELL = PodFacts("a", Standing.PUSHING), PodFacts("a", Standing.PROGRAMMED, over_budget=False)
@@ -42,14 +45,20 @@ class Written:
         self.observed = Observed(lambda: 0.0)
         self.observed.replace_policies([self.policy], self.policy.resource_version)
         self.now = 0.0
-        self.writer = StatusWriter(self.cluster, self.observed, WriteBudget(lambda: self.now))
+        budget = WriteBudget(lambda: self.now)
+        self.writer = StatusWriter(self.cluster, self.observed, budget, lambda: self.now)
 
     def write(self, now: float, *followers: PodFacts) -> float | None:
-        """The status of these followers, for the policy as the view has it."""
+        """The status of these followers, for the policy as the view has it, written if it may be; else when."""
         (seen,) = self.observed.view().policies
         self.now = now
-        again = self.writer.write(seen, status_of(seen, *followers), now)
-        self.writer.tell()
+        self.writer.want([(seen, status_of(seen, *followers))])
+        return self.rest()
+
+    def rest(self) -> float | None:
+        """All that may be done now; when there is more."""
+        while (again := self.writer.step()) is not None and again <= self.now:
+            pass
         return again
 
 
@@ -74,11 +83,12 @@ def test_a_conflict_is_decided_anew_from_the_newer_object() -> None:
     """R-P10: another writer's change is seen, not overwritten; the retry is soon."""
     made = Written()
     made.cluster.apply(make_policy(total="90Mi"))
-    again = made.write(0, WELL)
+    left = made.write(0, WELL)
     (seen,) = made.observed.view().policies
+    again = made.write(0, WELL)
     made.write(CONFLICT_PAUSE_SECONDS, WELL)
     written = made.cluster.policies["search", "retrieval"].status
-    assert (CONFLICT_PAUSE_SECONDS, 2, 2) == (again, seen.generation, written.observed_generation)
+    assert (None, CONFLICT_PAUSE_SECONDS, 2, 2) == (left, again, seen.generation, written.observed_generation)
 
 
 def test_a_storm_of_other_writers_is_outlived() -> None:
@@ -90,7 +100,7 @@ def test_a_storm_of_other_writers_is_outlived() -> None:
         now = made.write(now, WELL) or now
     stormy = len(made.cluster.statuses)
     made.cluster.before_write = lambda _: None
-    made.write(now, WELL)
+    made.write(made.write(now, WELL) or now, WELL)
     assert (0, 1, True) == (stormy, len(made.cluster.statuses), now < 100 / MOST_PER_SECOND + 1)
 
 
@@ -101,12 +111,66 @@ def test_a_write_that_fails_is_tried_again_after_a_pause(status: int) -> None:
     made.cluster.failing = status
     assert FAILURE_PAUSE_SECONDS == made.write(0, WELL)
     made.cluster.failing = None
-    assert ([], None) == (made.cluster.statuses, made.writer.write(*_same(made), 1))
+    made.now = FAILURE_PAUSE_SECONDS - 1
+    early = made.rest(), len(made.cluster.statuses)
+    made.now = FAILURE_PAUSE_SECONDS
+    made.rest()
+    assert ((FAILURE_PAUSE_SECONDS, 0), 1) == (early, len(made.cluster.statuses))
 
 
-def _same(made: Written) -> tuple[ObservedPolicy, PolicyStatus]:
+def test_a_write_that_fails_is_left_when_it_is_not_wanted_any_more() -> None:
+    """R-P10: the cluster moved on, and says now what the policy says already."""
+    made = Written()
+    made.cluster.failing = 500
+    made.write(0, WELL)
+    made.cluster.failing = None
     (seen,) = made.observed.view().policies
-    return seen, seen.status
+    made.writer.want([(seen, seen.status)])
+    made.now = FAILURE_PAUSE_SECONDS
+    assert (None, []) == (made.rest(), made.cluster.statuses)
+
+
+def test_a_policy_that_moved_on_since_the_loop_looked_is_left_to_its_next_look() -> None:
+    """R-P10: no request is wasted on a version that is known to be old, nor on a policy that is gone."""
+    made = Written()
+    (seen,) = made.observed.view().policies
+    made.writer.want([(seen, status_of(seen, WELL))])
+    made.observed.see_policy(made.cluster.apply(make_policy(total="90Mi")))
+    moved = made.rest()
+    (newer,) = made.observed.view().policies
+    made.writer.want([(newer, status_of(newer, WELL))])
+    made.observed.delete_policy(made.cluster.delete_policy("search", "retrieval"))
+    assert (None, None, []) == (moved, made.rest(), made.cluster.writes)
+
+
+def test_its_thread_writes_what_is_wanted_and_goes_on_after_a_defect() -> None:
+    """R-P10: woken by the loop, ended by it; an error that nobody foresaw costs one write."""
+    made = Written()
+    written = threading.Event()
+    made.cluster.before_write = lambda _: written.set()
+    writer = StatusWriter(made.cluster, made.observed, WriteBudget(time.monotonic), _Faulty(time.monotonic))
+    thread = threading.Thread(target=writer.run, daemon=True)
+    thread.start()
+    (seen,) = made.observed.view().policies
+    writer.want([(seen, status_of(seen, WELL))])
+    assert written.wait(10.0)
+    writer.stop()
+    thread.join(10.0)
+    assert not thread.is_alive()
+
+
+class _Faulty:
+    """A clock whose first answer is an error."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._broken = True
+
+    def __call__(self) -> float:
+        if self._broken:
+            self._broken = False
+            raise RuntimeError("broken")
+        return self._clock()
 
 
 def test_transitions_become_events_once() -> None:
@@ -148,17 +212,18 @@ class Many:
         for number in range(count):
             self.cluster.apply(make_policy(f"policy-{number:02}"))
         self.observed.replace_policies(list(self.cluster.policies.values()), self.cluster.version)
-        self.writer = StatusWriter(self.cluster, self.observed, WriteBudget(lambda: self.now))
+        budget = WriteBudget(lambda: self.now)
+        self.writer = StatusWriter(self.cluster, self.observed, budget, lambda: self.now)
         self.written: list[tuple[float, str]] = []
         self.now = 0.0
         self.cluster.before_write = lambda request: self.written.append((self.now, request.partition(" ")[0]))
 
     def look(self, follower: PodFacts) -> float | None:
         """Write and tell what may be; when to come back."""
-        policies = self.writer.in_turn(self.observed.view().policies)
-        waits = [self.writer.write(policy, status_of(policy, follower), self.now) for policy in policies]
-        waits.append(self.writer.tell())
-        return min((wait for wait in waits if wait is not None and wait > self.now), default=None)
+        self.writer.want([(policy, status_of(policy, follower)) for policy in self.observed.view().policies])
+        while (again := self.writer.step()) is not None and again <= self.now:
+            pass
+        return again
 
 
 def test_however_many_policies_say_something_new_there_are_20_writes_a_second_at_most() -> None:
@@ -181,3 +246,40 @@ def test_policies_that_change_all_the_time_do_not_keep_the_others_from_being_wri
         made.now = step / 10
         made.look(replace(WELL, over_budget=bool(step % 2)))
     assert all(policy.status.conditions for policy in made.cluster.policies.values())
+
+
+def test_writes_count_until_a_second_after_their_end() -> None:
+    """R-P10: one that arrives late is one of the second in which it arrives."""
+    now = 0.0
+    budget = WriteBudget(lambda: now)
+    for _ in range(MOST_PER_SECOND - 1):
+        with budget.one():
+            pass
+    with budget.one():
+        now = 0.9  # it takes so long
+    now = 1.0
+    with budget.one():
+        pass
+    now = 1.5
+    for _ in range(MOST_PER_SECOND - 2):
+        with budget.one():
+            pass
+    with pytest.raises(BudgetSpent), budget.one():
+        pass
+    assert 1.9 == pytest.approx(budget.next_at)
+
+
+def test_reserved_writes_are_left_by_the_others() -> None:
+    """Without its key a pod believes no order: keys go before statuses."""
+    budget = WriteBudget(lambda: 0.0)
+    budget.reserve(2)
+    for _ in range(MOST_PER_SECOND - 2):
+        with budget.one():
+            pass
+    with pytest.raises(BudgetSpent), budget.one():
+        pass
+    for _ in range(2):
+        with budget.one(reserved=True):
+            pass
+    with pytest.raises(BudgetSpent), budget.one(reserved=True):
+        pass

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.cluster_objects import make_pod, make_policy
-from membudget_controller.objects import Invalid, ObservedPolicy
+from membudget_contract.selector import selects
+from membudget_controller.objects import Compiled, Invalid, ObservedPolicy
 from membudget_controller.targets import AddressProblem, address_of, assign, profile_plan
 
 
@@ -70,7 +71,7 @@ def test_the_winner_has_higher_precedence_else_is_older_else_first_by_name(
 
 
 def test_the_loser_knows_who_wins_which_pod() -> None:
-    """R-P11: for its condition."""
+    """R-P11, fault 100: for its condition."""
     loser, winner = make_policy("loser"), make_policy("winner", precedence=3)
     following = assign([loser, winner], [make_pod()]).following
     assert ([], {"uid-of-retriever-0": "winner"}) == (following[loser.uid].won, following[loser.uid].lost)
@@ -139,3 +140,32 @@ def test_only_a_pods_own_routable_address_is_dialled(
 ) -> None:
     """Fault 92: whoever may patch a pod's status must not be able to aim the controller."""
     assert expected == address_of(make_pod(ip=ip, **changed))
+
+
+LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy"), max_size=3)
+
+
+@st.composite
+def selectors(draw: st.DrawFn) -> dict[str, Any]:
+    """By labels, by the presence of one, or by both."""
+    keys = draw(st.sets(st.sampled_from("abc"), max_size=1))
+    expressions = [{"key": key, "operator": "Exists"} for key in keys]
+    return {"matchLabels": draw(LABELS), "matchExpressions": expressions}
+
+
+@given(written=st.lists(selectors(), max_size=6), labels=LABELS)
+def test_policies_are_found_by_their_labels_as_if_all_were_tried(
+    written: list[dict[str, Any]], labels: dict[str, str]
+) -> None:
+    """R-P11: the same winner and the same losers."""
+    policies = [make_policy(f"p{number}", selector=selector) for number, selector in enumerate(written)]
+    pod = make_pod(labels=labels)
+    selecting = [
+        policy
+        for policy in policies
+        if isinstance(policy.meaning, Compiled) and selects(policy.meaning.selector, pod.labels)
+    ]
+    assignment = assign(policies, [pod])
+    won = [policy.name for policy in policies if assignment.following[policy.uid].won]
+    lost = [policy.name for policy in policies if assignment.following[policy.uid].lost]
+    assert ([policy.name for policy in selecting[:1]], [policy.name for policy in selecting[1:]]) == (won, lost)

@@ -50,7 +50,7 @@ def random_pod(chance: random.Random, number: int) -> ObservedPod:
 
 
 def test_no_tenant_moves_a_pod_of_another_in_ten_thousand_policies_and_pods() -> None:
-    """What the pods of one namespace get is the same with and without everybody else's policies."""
+    """Fault 103: what the pods of one namespace get is the same with and without everybody else's policies."""
     chance = random.Random(2026)
     policies = [random_policy(chance, number) for number in range(POLICIES)]
     pods = [random_pod(chance, number) for number in range(PODS)]

@@ -64,7 +64,7 @@ def test_an_order_is_verified_accepted_and_acknowledged() -> None:
 
 
 def test_a_reply_lost_after_the_order_was_applied_is_answered_unchanged() -> None:
-    """R-P08, guarantee 3: the retry has the same number and the same bytes and is applied once."""
+    """R-P08, guarantee 3, fault 90: the retry has the same number and the same bytes and is applied once."""
     pod = sidecar(KEY)
     order = WRITER.number(TARGET.pod, TARGET.desired)
     with serve(pod) as port:
@@ -153,7 +153,7 @@ def test_refusals_keep_their_reason(status: int, reason: str, expected: Failure)
     ],
 )
 def test_what_no_sidecar_answers_is_no_answer_and_costs_little(hostile: Answer, expected: Unreached) -> None:
-    """Faults 89 and 106: at most 2 s in all and 64 kB, whatever is listening there."""
+    """Faults 89, 90, 91 and 106: at most 2 s in all and 64 kB, whatever is listening there."""
     with listening(hostile) as (port, _):
         tracemalloc.start()
         began = time.monotonic()
@@ -165,7 +165,7 @@ def test_what_no_sidecar_answers_is_no_answer_and_costs_little(hostile: Answer, 
 
 
 def test_a_redirect_is_not_followed() -> None:
-    """Design, Orders: an order never travels to an address that is not the pod's."""
+    """Design, Orders, fault 91: an order never travels to an address that is not the pod's."""
     with listening(whole("HTTP/1.1 200 OK\n\n")) as (elsewhere, followed):
         location = f"HTTP/1.1 307 Go\nLocation: http://{HOST}:{elsewhere}/v1/order\nContent-Length: 0\n\n"
         with listening(whole(location)) as (port, asked):

@@ -161,6 +161,8 @@ def growth_stack(folder: Path, where: str, rate: int = RATE) -> Generator[Stack]
 
 
 def _told(record: dict[str, Any]) -> str:
+    if record["startedAt"] is None or record["finishedAt"] is None:
+        return f"{record['kind']} {record['status']}"  # refused, or still under way
     waited, took = record["startedAt"] - record["queuedAt"], record["finishedAt"] - record["startedAt"]
     return f"{record['kind']} {record['status']} after {1000 * waited:.0f} ms, took {1000 * took:.0f} ms"
 

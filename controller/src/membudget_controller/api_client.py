@@ -18,12 +18,23 @@ from typing import Any, Final, TypeVar
 import msgspec
 import urllib3
 from kubernetes import client, config
+from msgspec.json import Decoder
 
+from membudget_contract.decoding import json_decoder
 from membudget_contract.policy import API_VERSION, KIND
 from membudget_contract.policy_status import PolicyStatus
 from membudget_controller.cluster import Listed, Stored, Transition
 from membudget_controller.errors import ApiFailed, ApiNotFound, api_failure
-from membudget_controller.objects import ObservedPod, ObservedPolicy, PodObject, PolicyObject, pod_from, policy_from
+from membudget_controller.objects import (
+    PODS,
+    POLICIES,
+    ObservedPod,
+    ObservedPolicy,
+    PodObject,
+    PolicyObject,
+    pod_from,
+    policy_from,
+)
 from membudget_controller.settings import MANAGED_SELECTOR
 
 CHUNK: Final = 500
@@ -76,6 +87,14 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 class _Definition(msgspec.Struct, frozen=True):
     metadata: _ObjectMeta
+
+
+# Made by the one thread that imports: see `objects`.
+_policy_lists: Final = json_decoder(_PolicyList)
+_pod_lists: Final = json_decoder(_PodList)
+_data_objects: Final = json_decoder(_DataObject)
+_refusals: Final = json_decoder(_Refusal)
+_definitions: Final = json_decoder(_Definition)
 
 
 def connect() -> client.ApiClient:
@@ -132,24 +151,24 @@ class ApiCluster:
 
     def list_policies(self) -> Listed[ObservedPolicy]:
         """In each watched namespace; the version is the oldest of theirs."""
-        lists = [self._chunks(f"/apis/{API_VERSION}{scope}/{_PLURAL}", "", _PolicyList) for scope in self._scopes]
+        lists = [self._chunks(f"/apis/{API_VERSION}{scope}/{_PLURAL}", "", _policy_lists) for scope in self._scopes]
         return _joined([(chunk.metadata, chunk.items) for chunks in lists for chunk in chunks], policy_from)
 
     def list_pods(self) -> Listed[ObservedPod]:
         """Those with the label."""
-        lists = [self._chunks(f"/api/v1{scope}/pods", MANAGED_SELECTOR, _PodList) for scope in self._scopes]
+        lists = [self._chunks(f"/api/v1{scope}/pods", MANAGED_SELECTOR, _pod_lists) for scope in self._scopes]
         return _joined([(chunk.metadata, chunk.items) for chunks in lists for chunk in chunks], pod_from)
 
     def latest_version(self) -> int:
         """By a list of one, which is read from the store itself."""
         path = f"/apis/{API_VERSION}{self._scopes[0]}/{_PLURAL}"
-        first = _decoded(self._send("GET", path, query=[("limit", "1")]), _PolicyList)
+        first = _decoded(self._send("GET", path, query=[("limit", "1")]), _policy_lists)
         return int(first.metadata.resource_version)
 
     def is_kind_ending(self) -> bool | None:
         """By the definition itself: it is marked before its first object is deleted."""
         try:
-            definition = self._get(_KIND_PATH, _Definition)
+            definition = self._get(_KIND_PATH, _definitions)
         except ApiNotFound:
             return True
         except ApiFailed as error:
@@ -160,20 +179,18 @@ class ApiCluster:
 
     def read_policy(self, namespace: str, name: str) -> ObservedPolicy:
         """One policy."""
-        return policy_from(self._get(f"/apis/{API_VERSION}/namespaces/{namespace}/{_PLURAL}/{name}", PolicyObject))
+        return policy_from(self._get(f"/apis/{API_VERSION}/namespaces/{namespace}/{_PLURAL}/{name}", POLICIES))
 
     def patch_status(self, policy: ObservedPolicy, status: PolicyStatus) -> ObservedPolicy:
         """A merge patch that names the resourceVersion."""
         path = f"/apis/{API_VERSION}/namespaces/{policy.namespace}/{_PLURAL}/{policy.name}/status"
         body = {"metadata": {"resourceVersion": str(policy.resource_version)}, "status": msgspec.to_builtins(status)}
-        return policy_from(_decoded(self._send("PATCH", path, body=body), PolicyObject))
+        return policy_from(_decoded(self._send("PATCH", path, body=body), POLICIES))
 
     def resize_pod(self, pod: ObservedPod, patch: Mapping[str, Any]) -> ObservedPod:
         """By a strategic merge patch, which knows containers by their names; the uid in it makes it this very pod."""
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/resize"
-        return pod_from(
-            _decoded(self._send("PATCH", path, body=patch, patch=_STRATEGIC_MERGE, explained=True), PodObject)
-        )
+        return pod_from(_decoded(self._send("PATCH", path, body=patch, patch=_STRATEGIC_MERGE, explained=True), PODS))
 
     def create_event(self, policy: ObservedPolicy, transition: Transition) -> None:
         """By the events API; the name holds the microsecond, as those of other components do."""
@@ -201,29 +218,29 @@ class ApiCluster:
 
     def read_secret(self, namespace: str, name: str) -> Stored:
         """With its values as text."""
-        return _secret(self._get(f"/api/v1/namespaces/{namespace}/secrets/{name}", _DataObject))
+        return _secret(self._get(f"/api/v1/namespaces/{namespace}/secrets/{name}", _data_objects))
 
     def create_secret(self, namespace: str, name: str, data: Mapping[str, str]) -> Stored:
         """Opaque."""
         body = {"metadata": {"name": name}, "data": _encoded(data)}
         made = self._send("POST", f"/api/v1/namespaces/{namespace}/secrets", body=body)
-        return _secret(_decoded(made, _DataObject))
+        return _secret(_decoded(made, _data_objects))
 
     def patch_secret(self, namespace: str, name: str, data: Mapping[str, str], resource_version: str) -> Stored:
         """Other keys, labels and annotations stay."""
         body = {"metadata": {"resourceVersion": resource_version}, "data": _encoded(data)}
         patched = self._send("PATCH", f"/api/v1/namespaces/{namespace}/secrets/{name}", body=body)
-        return _secret(_decoded(patched, _DataObject))
+        return _secret(_decoded(patched, _data_objects))
 
     def read_config_map(self, namespace: str, name: str) -> Stored:
         """With its values."""
-        return _stored(self._get(f"/api/v1/namespaces/{namespace}/configmaps/{name}", _DataObject))
+        return _stored(self._get(f"/api/v1/namespaces/{namespace}/configmaps/{name}", _data_objects))
 
     def create_config_map(self, namespace: str, name: str, data: Mapping[str, str]) -> Stored:
         """With these values."""
         body = {"metadata": {"name": name}, "data": dict(data)}
         return _stored(
-            _decoded(self._send("POST", f"/api/v1/namespaces/{namespace}/configmaps", body=body), _DataObject)
+            _decoded(self._send("POST", f"/api/v1/namespaces/{namespace}/configmaps", body=body), _data_objects)
         )
 
     def patch_config_map(
@@ -232,31 +249,31 @@ class ApiCluster:
         """Other keys, labels and annotations stay; null removes one."""
         body = {"metadata": {"resourceVersion": resource_version}, "data": dict(data)}
         patched = self._send("PATCH", f"/api/v1/namespaces/{namespace}/configmaps/{name}", body=body)
-        return _stored(_decoded(patched, _DataObject))
+        return _stored(_decoded(patched, _data_objects))
 
-    def _chunks(self, path: str, selector: str, kind: type[Wire]) -> list[Wire]:
+    def _chunks(self, path: str, selector: str, decoder: Decoder[Wire]) -> list[Wire]:
         """A whole list; all its chunks are of one version."""
         for attempt in range(LIST_ATTEMPTS):
             try:
-                return self._read_chunks(path, selector, kind)
+                return self._read_chunks(path, selector, decoder)
             except ApiFailed as error:
                 if error.status != HTTPStatus.GONE or attempt == LIST_ATTEMPTS - 1:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
-    def _read_chunks(self, path: str, selector: str, kind: type[Wire]) -> list[Wire]:
+    def _read_chunks(self, path: str, selector: str, decoder: Decoder[Wire]) -> list[Wire]:
         chunks: list[Wire] = []
         query = [("limit", str(CHUNK))] + ([("labelSelector", selector)] if selector else [])
         next_chunk: list[tuple[str, str]] = []
         while True:
-            chunk: Any = _decoded(self._send("GET", path, query=query + next_chunk), kind)
+            chunk: Any = _decoded(self._send("GET", path, query=query + next_chunk), decoder)
             chunks.append(chunk)
             if not chunk.metadata.next_chunk:
                 return chunks
             next_chunk = [("continue", chunk.metadata.next_chunk)]
 
-    def _get(self, path: str, kind: type[Wire]) -> Wire:
-        return _decoded(self._send("GET", path), kind)
+    def _get(self, path: str, decoder: Decoder[Wire]) -> Wire:
+        return _decoded(self._send("GET", path), decoder)
 
     def _send(
         self,
@@ -294,16 +311,16 @@ def _retry_after(headers: Mapping[str, str]) -> float:
 def _explanation(content: bytes) -> str:
     """In the API server's words; empty where there are none."""
     try:
-        return msgspec.json.decode(content, type=_Refusal).message
+        return _refusals.decode(content).message
     except msgspec.DecodeError:
         return ""
 
 
-def _decoded(content: bytes, kind: type[Wire]) -> Wire:
+def _decoded(content: bytes, decoder: Decoder[Wire]) -> Wire:
     try:
-        return msgspec.json.decode(content, type=kind)
+        return decoder.decode(content)
     except msgspec.DecodeError as error:
-        raise ApiFailed(kind.__name__.lstrip("_"), None, f"the answer cannot be read: {error}") from None
+        raise ApiFailed(decoder.type.__name__.lstrip("_"), None, f"the answer cannot be read: {error}") from None
 
 
 def _joined(chunks: list[tuple[_ListMeta, tuple[Wire, ...]]], read: Callable[[Wire], Kind]) -> Listed[Kind]:

@@ -19,7 +19,7 @@ from membudget_controller.errors import ApiFailed, ApiNotFound
 from membudget_controller.failpoints import Failpoint, passed
 from membudget_controller.keys import Authority
 from membudget_controller.settings import KEY_CONFIG_MAP
-from membudget_controller.write_budget import WriteBudget
+from membudget_controller.write_budget import BudgetSpent, WriteBudget
 
 MOST_KEYS: Final = 2
 """The present key and the one before or after it; sidecars read no more."""
@@ -29,10 +29,6 @@ BUSY_SECONDS: Final = 2.0
 """After no answer, or one that blames the API server itself."""
 
 log = logging.getLogger(__name__)
-
-
-class _NotYet(Exception):
-    """Other writes of this second went before."""
 
 
 class KeyPublication:
@@ -61,7 +57,7 @@ class KeyPublication:
 
     def publish(self, namespaces: Iterable[str], now: float) -> None:
         """Have the keys in each of these namespaces; forget the others."""
-        wanted = set(namespaces)
+        wanted, spent = set(namespaces), 0
         self.published &= wanted
         self.failed = {namespace: at for namespace, at in self.failed.items() if namespace in wanted}
         for namespace in sorted(wanted - self.published):
@@ -69,8 +65,9 @@ class KeyPublication:
                 continue
             try:
                 self._publish_in(namespace)
-            except _NotYet:
+            except BudgetSpent:
                 self.failed[namespace] = self._budget.next_at
+                spent += 1
             except ApiFailed as error:
                 log.warning("the key for orders is not published in %s: %s", namespace, error)
                 pause = BUSY_SECONDS if error.is_passing else RETRY_SECONDS
@@ -78,6 +75,7 @@ class KeyPublication:
             else:
                 self.failed.pop(namespace, None)
                 self.published.add(namespace)
+        self._budget.reserve(spent)
 
     def next_at(self) -> float | None:
         """When a failed namespace is tried again."""
@@ -89,8 +87,8 @@ class KeyPublication:
             stored = self._cluster.read_config_map(namespace, KEY_CONFIG_MAP)
         except ApiNotFound:
             passed(Failpoint.BEFORE_KEY_PUBLICATION)
-            self._spend()
-            self._cluster.create_config_map(namespace, KEY_CONFIG_MAP, own)
+            with self._budget.one(reserved=True):
+                self._cluster.create_config_map(namespace, KEY_CONFIG_MAP, own)
             return
         retired: dict[str, None] = {
             key_id: None for key_id in stored.data if key_id == self._authority.retired_id and key_id not in own
@@ -104,9 +102,5 @@ class KeyPublication:
                 *(namespace, KEY_CONFIG_MAP, len(stored.data), ", ".join(own)),
             )
             return
-        self._spend()
-        self._cluster.patch_config_map(namespace, KEY_CONFIG_MAP, {**own, **retired}, stored.resource_version)
-
-    def _spend(self) -> None:
-        if not self._budget.spend():
-            raise _NotYet
+        with self._budget.one(reserved=True):
+            self._cluster.patch_config_map(namespace, KEY_CONFIG_MAP, {**own, **retired}, stored.resource_version)

@@ -1,7 +1,8 @@
 """The controller's loop: look at the cluster, compare, ask and tell pods, write statuses.
 
 Covers: the order of one look, and when the next is. Does not watch (`handlers`), list (`listing`), decide (`targets`,
-`rollout`, `reconcile`, `conditions`) or talk to pods (`dispatch`). One thread; others wake it through `observed.wake`.
+`rollout`, `reconcile`, `conditions`), talk to pods (`dispatch`) or write statuses (`status_writer`). One thread; others
+wake it through `observed.wake`.
 
 Level-based: every look starts from all that is known, so that a lost, doubled or late event changes nothing but time.
 """
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from membudget_contract.policy_status import PolicyStatus
 from membudget_contract.recommendations_api import PolicyRecommendations
 from membudget_controller import rollout
 from membudget_controller.clocks import Clocks
@@ -29,6 +31,7 @@ from membudget_controller.objects import Compiled, ObservedPolicy
 from membudget_controller.observed import Observed, View
 from membudget_controller.orders import OrderWriter
 from membudget_controller.pod_facts import PodFacts, Standing, facts_of, waiting
+from membudget_controller.progress import is_refused
 from membudget_controller.recommendations import advise_all
 from membudget_controller.reconcile import reconcile
 from membudget_controller.resize_condition import resized
@@ -36,7 +39,7 @@ from membudget_controller.resizes import AWAITS_LIMIT, Resizes
 from membudget_controller.rollout import EVERYBODY, Turn, together
 from membudget_controller.settings import ControllerSettings
 from membudget_controller.status_writer import StatusWriter
-from membudget_controller.targets import Assignment, assign
+from membudget_controller.targets import Assignment, Target, assign
 from membudget_controller.transport import Transport
 from membudget_controller.write_budget import WriteBudget
 
@@ -85,12 +88,12 @@ class Loop:
         self._wall = clocks.wall
         self._listing = Listing(cluster, observed, settings.list_seconds)
         budget = WriteBudget(self._clock)
+        self.status_writer = StatusWriter(cluster, observed, budget, self._clock)
         self._publication = KeyPublication(cluster, authority, budget)
         self._cluster = cluster
         self._authority = authority
         self._namespace = settings.namespace
         self.dispatch.sign_with(authority)
-        self._status_writer = StatusWriter(cluster, observed, budget)
         self._resizes = Resizes(cluster, observed, metrics)
         self._assigned: tuple[int, Assignment] | None = None
         self._seen: tuple[tuple[ObservedPolicy, ...], Assignment] = (), Assignment({}, {})
@@ -99,6 +102,7 @@ class Loop:
 
     def run(self, on_end: Callable[[], None]) -> None:
         """Until `stop`, or until a newer controller has taken over."""
+        threading.Thread(target=self.status_writer.run, name="statuses", daemon=True).start()
         while not self._stopped.is_set():
             with self._metrics.reconcile_seconds.time():
                 pause = self._guarded_look()
@@ -106,6 +110,7 @@ class Loop:
             if self._observed.wake.wait(pause):
                 self._stopped.wait(BURST_SECONDS)
             self._observed.wake.clear()
+        self.status_writer.stop()
         self.dispatch.stop()
         on_end()
 
@@ -139,17 +144,20 @@ class Loop:
         self.dispatch.follow(assignment.targets)
         self._seen = view.policies, assignment
         self._publish_key(view, now)
-        turns = self._turns(view, assignment, now)
-        turn = together((*turns.values(), self._resizes.look(view, assignment, self.dispatch.progress, now)))
+        resizing = self._resizes.look(view, assignment, self.dispatch.progress, now)
+        targets = {**assignment.targets, **self._resizes.meanwhile}
+        self.dispatch.follow(targets)
+        turns = self._turns(view, assignment, targets, now)
+        turn = together((*turns.values(), resizing))
         turn = replace(turn, ask=turn.ask + self.dispatch.proof.wanted(self.dispatch.progress, now))
-        work = reconcile(assignment.targets, self.dispatch.progress, self.dispatch.in_flight, now, turn)
+        work = reconcile(targets, self.dispatch.progress, self.dispatch.in_flight, now, turn)
         self.dispatch.start(work, now)
         rotation_at = self._go_on_rotating(assignment)
         collected = self.dispatch.collect(COLLECT_SECONDS) or collected
         self._answer_fallen_generations()
         status_at = self._wait_for_answers()
         if status_at is None:
-            status_at = self._write_statuses(view, assignment, turns)
+            self.status_writer.want(self._statuses(view, assignment, turns))
         if collected:
             return 0  # an answer may be followed by an order
         dues = (
@@ -238,12 +246,12 @@ class Loop:
         self._metrics.key_namespaces.labels("true").set(len(self._publication.published))
         self._metrics.key_namespaces.labels("false").set(len(self._publication.failed))
 
-    def _turns(self, view: View, assignment: Assignment, now: float) -> dict[str, Turn]:
+    def _turns(self, view: View, assignment: Assignment, targets: Mapping[str, Target], now: float) -> dict[str, Turn]:
         """By policy uid: who of its pods must wait while others change."""
         turns: dict[str, Turn] = {}
         for policy in view.policies:
             if isinstance(policy.meaning, Compiled):
-                followers = [assignment.targets[uid] for uid in assignment.following[policy.uid].won]
+                followers = [targets[uid] for uid in assignment.following[policy.uid].won]
                 turns[policy.uid] = rollout.turn(followers, self.dispatch.progress, policy.meaning.rollout, now)
         self._metrics.rollouts_paused.set(sum(turn.paused is not None for turn in turns.values()))
         return turns
@@ -259,8 +267,10 @@ class Loop:
         until = self._awaiting_since + UNDER_WAY_SECONDS
         return until if now < until else None
 
-    def _write_statuses(self, view: View, assignment: Assignment, turns: Mapping[str, Turn]) -> float | None:
-        """What differs is written; when to come back for what may not be written yet."""
+    def _statuses(
+        self, view: View, assignment: Assignment, turns: Mapping[str, Turn]
+    ) -> list[tuple[ObservedPolicy, PolicyStatus]]:
+        """Of every policy, the one that it should have."""
         now, wall = self._clock(), self._wall()
         progress = self.dispatch.progress
         facts = {
@@ -268,23 +278,25 @@ class Loop:
             for uid, target in assignment.targets.items()
         }
         self._metrics.programmed.set(sum(pod.standing is Standing.PROGRAMMED for pod in facts.values()))
-        self._status_writer.forget_others(policy.uid for policy in view.policies)
-        again: list[float | None] = []
-        for policy in self._status_writer.in_turn(view.policies):
+        statuses: list[tuple[ObservedPolicy, PolicyStatus]] = []
+        for policy in view.policies:
             following = assignment.following[policy.uid]
             turn = turns.get(policy.uid, EVERYBODY)
             followers = [self._waiting(facts[uid], uid, turn) for uid in following.won]
             standings = {facts[uid].name: one for uid, one in self._resizes.standings.get(policy.uid, {}).items()}
             limits = resized(policy, standings)
             status = policy_status(policy, followers, following.lost.values(), wall, paused=turn.paused, resized=limits)
-            again.append(self._status_writer.write(policy, status, self._clock()))
-        again.append(self._status_writer.tell())
-        return min((at for at in again if at is not None), default=None)
+            statuses.append((policy, status))
+        return statuses
 
     def _waiting(self, facts: PodFacts, uid: str, turn: Turn) -> PodFacts:
-        if uid in self._resizes.held_back:
+        if uid in self._resizes.awaiting and not self._is_refused_meanwhile(uid):
             return waiting(facts, AWAITS_LIMIT)
         return waiting(facts) if uid in turn.held_back else facts
+
+    def _is_refused_meanwhile(self, uid: str) -> bool:
+        target = self._resizes.meanwhile.get(uid)
+        return target is not None and is_refused(self.dispatch.progress[uid], target.desired)
 
 
 def _restored(generation: int) -> Transition:

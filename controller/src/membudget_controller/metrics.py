@@ -43,6 +43,8 @@ class Metrics:
         self.push_seconds = histogram(names.CONTROLLER_PUSH_SECONDS)
         self.reports = counter(names.CONTROLLER_REPORTS)
         self.resizes = counter(names.CONTROLLER_RESIZES)
+        for result in ("Patched", "Refused"):
+            self.resizes.labels(result)  # from the start: a rate needs the figure before the first
         self.resizing = gauge(names.CONTROLLER_PODS_RESIZING)
         self.reconcile_seconds = histogram(names.CONTROLLER_RECONCILE_SECONDS)
         self.watch_age = gauge(names.CONTROLLER_WATCH_AGE)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from membudget_contract.compile import compile_policy
+from membudget_contract.decoding import json_decoder
 from membudget_contract.errors import ContractError
 from membudget_contract.orders import PolicyIdentity
 from membudget_contract.plan import Plan, plan_hash
@@ -155,6 +156,12 @@ class PodObject(WirePart, frozen=True, kw_only=True):
     metadata: Metadata
     spec: _PodSpec = _PodSpec()
     status: _PodStatus = _PodStatus()
+
+
+# Also for `msgspec.convert`, which would work a type out beside other threads: see `membudget_contract.decoding`.
+POLICIES: Final = json_decoder(PolicyObject)
+PODS: Final = json_decoder(PodObject)
+json_decoder(PolicyStatus)
 
 
 def policy_from(wire: PolicyObject) -> ObservedPolicy:

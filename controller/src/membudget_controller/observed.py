@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from membudget_controller.objects import ObservedPod, ObservedPolicy
@@ -98,7 +98,7 @@ class Table(Generic[Kind]):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The cluster at one moment; `version` moves with every change."""
+    """The cluster at one moment; `version` moves with every change but that of a status."""
 
     version: int
     policies: tuple[ObservedPolicy, ...]
@@ -108,7 +108,7 @@ class View:
 
 
 class Observed:
-    """Events come from kopf's thread, lists and reads from the loop's."""
+    """Events come from kopf's thread, lists and reads from the loop's, what was written from the status writer's."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.wake = threading.Event()
@@ -123,8 +123,26 @@ class Observed:
 
     def see_policy(self, policy: ObservedPolicy) -> None:
         """A policy was added or changed."""
+        self._see_policy(policy, wakes=True)
+
+    def see_written(self, policy: ObservedPolicy) -> None:
+        """This process wrote a policy's status: nothing follows from that, so nobody is woken."""
+        self._see_policy(policy, wakes=False)
+
+    def _see_policy(self, policy: ObservedPolicy, *, wakes: bool) -> None:
         with self._lock:
-            self._changed(changed=self._policies.see(policy))
+            before = self._policies.objects.get(policy.uid)
+            if not self._policies.see(policy):
+                return
+            self._version += before is None or not _differ_in_status_alone(before, policy)
+        if wakes:
+            self.wake.set()
+
+    def is_current(self, policy: ObservedPolicy) -> bool:
+        """Whether no other version of it is known, nor that it is gone."""
+        with self._lock:
+            known = self._policies.objects.get(policy.uid)
+        return known is not None and known.resource_version == policy.resource_version
 
     def delete_policy(self, policy: ObservedPolicy) -> None:
         """A policy's deletion was seen: until the next list nobody knows whether the others are still wanted."""
@@ -213,3 +231,7 @@ class Observed:
         if changed:
             self._version += 1
             self.wake.set()
+
+
+def _differ_in_status_alone(before: ObservedPolicy, after: ObservedPolicy) -> bool:
+    return replace(before, status=after.status, resource_version=after.resource_version) == after

@@ -11,9 +11,11 @@ from http import HTTPStatus
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec.json import Decoder
 
 from membudget_contract import CONTRACT_VERSION
 from membudget_contract.control_api import Problem
+from membudget_contract.decoding import json_decoder
 from membudget_contract.orders import Acknowledgement, PodReport
 from membudget_contract.recommend import is_plausible
 from membudget_controller.orders import NumberedOrder
@@ -62,6 +64,11 @@ Failure = Refused | Unreachable | KeysPending
 Result = Acknowledged | Reported | Failure
 Message = TypeVar("Message", Acknowledgement, PodReport, Problem)
 
+# Made by the one thread that imports: see `objects`.
+_acknowledgements: Final = json_decoder(Acknowledgement)
+_reports: Final = json_decoder(PodReport)
+_problems: Final = json_decoder(Problem)
+
 
 def read_acknowledgement(answer: HttpAnswer | Unreached, order: NumberedOrder) -> Acknowledged | Failure:
     """What came of an order."""
@@ -69,7 +76,7 @@ def read_acknowledgement(answer: HttpAnswer | Unreached, order: NumberedOrder) -
         return Unreachable(answer)
     if answer.status != HTTPStatus.OK:
         return _failure(answer)
-    said = _decoded(answer.body, Acknowledgement)
+    said = _decoded(answer.body, _acknowledgements)
     if said is None:
         return Unreachable(Unreached.NOT_A_SIDECAR)
     if (said.pod_uid, said.number, said.plan_hash) != (order.pod.uid, order.number, order.desired.plan_hash):
@@ -83,7 +90,7 @@ def read_report(answer: HttpAnswer | Unreached, pod_uid: str) -> Reported | Fail
         return Unreachable(answer)
     if answer.status != HTTPStatus.OK:
         return _failure(answer)
-    said = _decoded(answer.body, PodReport)
+    said = _decoded(answer.body, _reports)
     if said is None:
         return Unreachable(Unreached.NOT_A_SIDECAR)
     if said.pod_uid != pod_uid:
@@ -93,7 +100,7 @@ def read_report(answer: HttpAnswer | Unreached, pod_uid: str) -> Reported | Fail
 
 
 def _failure(answer: HttpAnswer) -> Failure:
-    problem = _decoded(answer.body, Problem)
+    problem = _decoded(answer.body, _problems)
     if problem is None or answer.status < HTTPStatus.BAD_REQUEST:
         return Unreachable(Unreached.NOT_A_SIDECAR)
     if answer.status == HTTPStatus.UNAUTHORIZED and problem.reason != BAD_SIGNATURE:
@@ -103,10 +110,10 @@ def _failure(answer: HttpAnswer) -> Failure:
     return Refused(problem.reason, problem.detail, answer.status)
 
 
-def _decoded(body: bytes, kind: type[Message]) -> Message | None:
+def _decoded(body: bytes, decoder: Decoder[Message]) -> Message | None:
     """Of the contract's own major version, or None."""
     try:
-        message = msgspec.json.decode(body, type=kind)
+        message = decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return message if message.contract.partition(".")[0] == CONTRACT_VERSION.partition(".")[0] else None

@@ -18,13 +18,14 @@ from membudget_contract.policy import Mode
 from membudget_contract.policy_status import REASONS, ConditionType, Reason
 from membudget_controller.cluster import Cluster
 from membudget_controller.errors import ApiFailed
+from membudget_controller.meanwhile import until_then
 from membudget_controller.metrics import Metrics
 from membudget_controller.objects import Compiled, ObservedPod
 from membudget_controller.observed import Observed, View
 from membudget_controller.pod_memory import ResizeRule
 from membudget_controller.progress import Progress
 from membudget_controller.rollout import Turn
-from membudget_controller.shrink import Standing, ask_at, resize_patch, standing
+from membudget_controller.shrink import Standing, ask_at, limit_of, resize_patch, standing
 from membudget_controller.targets import Assignment, Target
 
 REFUSED_SECONDS: Final = 30.0
@@ -48,13 +49,15 @@ class _Refusal:
 
 
 class Resizes:
-    """`standings` and `held_back` are those of the last look."""
+    """`standings`, `awaiting` and `meanwhile` are those of the last look."""
 
     def __init__(self, cluster: Cluster, observed: Observed, metrics: Metrics) -> None:
         self.standings: Mapping[str, Mapping[str, Standing]] = {}
         """By policy uid and pod uid; a policy that leaves limits alone, or only observes, is not among them."""
-        self.held_back: frozenset[str] = frozenset()
-        """Pods that get no order before they have their higher limit."""
+        self.awaiting: frozenset[str] = frozenset()
+        """Pods that do not get the whole of their plan before they have their higher limit."""
+        self.meanwhile: Mapping[str, Target] = {}
+        """What those of them are told until then that can be told anything."""
         self._cluster = cluster
         self._observed = observed
         self._metrics = metrics
@@ -68,7 +71,7 @@ class Resizes:
         """Patch what is due; who waits for a higher limit, and who is asked how much it uses."""
         pods = {pod.uid: pod for pod in view.pods}
         standings: dict[str, dict[str, Standing]] = {}
-        held_back: set[str] = set()
+        meanwhile: dict[str, Target | None] = {}
         asked: dict[str, float] = {}
         self._places = AT_ONCE
         for policy in view.policies:
@@ -83,16 +86,17 @@ class Resizes:
                     found = self._resized(pods[uid], rule, found, now)
                 now_standing[uid] = found
                 if found.grows and known.held != target.desired.content:
-                    held_back.add(uid)
+                    meanwhile[uid] = until_then(target, known, limit_of(pods[uid], rule))
                 if found.reason is Reason.GIVING_BACK:
                     _note(asked, target, known)
-        self.standings, self.held_back = standings, frozenset(held_back)
+        self.standings, self.awaiting = standings, frozenset(meanwhile)
+        self.meanwhile = {uid: target for uid, target in meanwhile.items() if target is not None}
         self._refusals = {uid: refusal for uid, refusal in self._refusals.items() if uid in pods}
         self._count()
         refusals = (*self._refusals.values(), *self._barred.values())
         dues = [*asked.values(), *(refusal.retry_at for refusal in refusals)]
         return Turn(
-            held_back=self.held_back,
+            held_back=self.awaiting.difference(self.meanwhile),
             ask=tuple(uid for uid, at in asked.items() if at <= now),
             next_at=min((due for due in dues if due > now), default=None) if self._places else now,
         )

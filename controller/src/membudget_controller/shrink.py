@@ -59,6 +59,12 @@ def standing(pod: ObservedPod, rule: ResizeRule, target: Target, known: Progress
     return Standing(Reason.GIVING_BACK, unfit) if unfit else Standing(Reason.RESIZING, "gave back enough", due=True)
 
 
+def limit_of(pod: ObservedPod, rule: ResizeRule) -> int | None:
+    """What the kernel holds the container to, in bytes; None where that is not known."""
+    container = _container(pod, rule)
+    return None if container is None else container.actual
+
+
 def ask_at(target: Target, known: Progress) -> float | None:
     """When a pod that is giving bytes back is asked for a report; None where it must hold the plan first."""
     if known.held != target.desired.content or known.failures:

@@ -1,7 +1,8 @@
 """Which pods follow which policy, and the plan of each (R-P11, R-P13).
 
 Covers: selection, the winner between policies, the losers, the profile where no policy selects, and whether a pod may
-be dialled. Pure. Does not cover what a pod holds already (`reconcile`). Neighbour: `objects` for what it reads.
+be dialled. Pure. Does not cover what a pod holds already (`reconcile`). Neighbours: `objects` for what it reads,
+`rivals` for which policies select a pod.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dataclasses import dataclass, field
 from membudget_contract.compile import compile_policy
 from membudget_contract.orders import PodIdentity, PolicyIdentity
 from membudget_contract.plan import Plan, plan_hash
-from membudget_contract.selector import selects
 from membudget_controller.objects import Compiled, ObservedPod, ObservedPolicy
+from membudget_controller.rivals import Rival, Rivals
 
 _ENDED = frozenset({"Succeeded", "Failed"})
 
@@ -87,20 +88,19 @@ def profile_plan() -> Desired:
 
 def assign(policies: Iterable[ObservedPolicy], pods: Iterable[ObservedPod]) -> Assignment:
     """For each live pod the plan of the policy that wins it, or the profile."""
-    ranked: defaultdict[str, list[tuple[ObservedPolicy, Compiled]]] = defaultdict(list)
+    meaningful: defaultdict[str, list[Rival]] = defaultdict(list)
     following: dict[str, Following] = {}
     for policy in policies:
         following[policy.uid] = Following()
         if isinstance(policy.meaning, Compiled):
-            ranked[policy.namespace].append((policy, policy.meaning))
-    for rivals in ranked.values():
-        rivals.sort(key=_rank)
+            meaningful[policy.namespace].append(Rival(policy, policy.meaning))
+    rivals = {namespace: Rivals(members) for namespace, members in meaningful.items()}
     profile = profile_plan()
     targets: dict[str, Target] = {}
     for pod in pods:
         if pod.deleting or pod.phase in _ENDED:
             continue
-        selecting = [rival for rival in ranked.get(pod.namespace, ()) if selects(rival[1].selector, pod.labels)]
+        selecting = rivals[pod.namespace].selecting(pod.labels) if pod.namespace in rivals else []
         desired = profile
         if selecting:
             winner, meaning = selecting[0]
@@ -122,12 +122,6 @@ def address_of(pod: ObservedPod) -> str | AddressProblem:
     if pod.ip not in pod.ips:
         return AddressProblem.NOT_ITS_OWN
     return pod.ip if _is_routable(pod.ip) else AddressProblem.NOT_ROUTABLE
-
-
-def _rank(rival: tuple[ObservedPolicy, Compiled]) -> tuple[int, str, str]:
-    """Higher precedence, then older, then the name that is first in the alphabet: names are unique, so it is total."""
-    policy, meaning = rival
-    return -meaning.precedence, policy.created, policy.name
 
 
 def _is_routable(text: str) -> bool:

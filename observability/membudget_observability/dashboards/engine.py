@@ -54,6 +54,9 @@ _CACHES: Final = Row("Caches", (
     Panel("Not cached", "Which answers found no room?", Unit.PER_SECOND, (
         Query(_rate("membudget_engine_cache_refused_total"), "{{cache}}"),
     )),
+    Panel("Entries", "How much does each cache hold?", Unit.COUNT, (
+        Query(_of("membudget_engine_cache_entries"), "{{cache}}"),
+    ), width=24),
 ))  # fmt: skip
 
 _INDEX: Final = Row("Index and components", (

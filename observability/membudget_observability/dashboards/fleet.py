@@ -71,8 +71,10 @@ _CONTROLLER: Final = Row("Controller", (
         Query("histogram_quantile(0.99, sum by (le)"
               " (rate(membudget_controller_push_duration_seconds_bucket[$__rate_interval])))", "99 of 100"),
     )),
-    Panel("Since the last event of a watch", "Does the API server still tell of changes?", Unit.SECONDS, (
-        Query("membudget_controller_watch_age_seconds", "age"),
+    Panel("Watches", "Does the API server still tell of changes? A quiet cluster ages; a dead watch falls behind.",
+          Unit.SECONDS, (
+        Query("membudget_controller_watch_age_seconds", "since the last event"),
+        Query("membudget_controller_watch_behind_seconds", "behind a list"),
     )),
     Panel("Time of one look", "Does the controller keep up?", Unit.SECONDS, (
         Query("histogram_quantile(0.99, sum by (le)"
@@ -80,6 +82,19 @@ _CONTROLLER: Final = Row("Controller", (
     )),
     Panel("Reports by what came of them", "Do pods answer when they are asked how they are?", Unit.PER_SECOND, (
         Query("sum by (result) (rate(membudget_controller_reports_total[$__rate_interval]))", "{{result}}"),
+    )),
+    Panel("Policies and keys", "Are policies known, and do namespaces have the keys that orders are believed by?",
+          Unit.COUNT, (
+        Query("membudget_controller_policies", "policies"),
+        Query("membudget_controller_policies_known", "known: 1"),
+        Query('membudget_controller_key_namespaces{published="false"}', "namespaces without the keys"),
+        Query("membudget_controller_key_rotation", "rotating: 1"),
+    ), Show.STEPS),
+    Panel("Pods by how far their limit is", "Whose memory limit is being changed, and what holds it up?", Unit.COUNT, (
+        Query("sum by (status) (membudget_controller_pods_resizing)", "{{status}}"),
+    ), Show.STEPS),
+    Panel("Limits changed", "Are limits that are due changed, or refused?", Unit.PER_SECOND, (
+        Query("sum by (result) (rate(membudget_controller_resizes_total[$__rate_interval]))", "{{result}}"),
     )),
 ))  # fmt: skip
 

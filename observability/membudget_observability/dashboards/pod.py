@@ -69,6 +69,7 @@ _ACTIONS: Final = Row("What was done", (
     ), Show.STEPS),
     Panel("Actions", "Which actions ran, and how did they end?", Unit.PER_SECOND, (
         Query(f"{_rate('membudget_actions_total')} > 0", "{{kind}} {{status}}"),
+        Query(f"sum({_rate('membudget_actions_harmful_total')}) or vector(0)", "freed and then hurt"),
     )),
     Panel("Freed by actions", "By how much did actions lower the signal, as read?", Unit.BYTES_PER_SECOND, (
         Query(_rate("membudget_action_freed_bytes_total"), "{{kind}}"),
@@ -80,6 +81,15 @@ _ACTIONS: Final = Row("What was done", (
     Panel("Page faults and refaults", "Does giving memory back cost reads?", Unit.PER_SECOND, (
         Query(_rate("membudget_engine_process_faults_total"), "{{kind}} faults"),
         Query(_rate("membudget_cgroup_refaults_total"), "refaults"),
+    )),
+    Panel("Enforcement stopped by hand", "1: decisions are told and not carried out.", Unit.COUNT, (
+        Query(_of("membudget_enforcement_stopped"), "stopped"),
+    ), Show.STEPS),
+    Panel("Changes of the level", "Does the ladder swing?", Unit.PER_SECOND, (
+        Query(_rate("membudget_ladder_transitions_total"), "changes"),
+    )),
+    Panel("At the limit", "How often does the container meet its limit and the kernel reclaim?", Unit.PER_SECOND, (
+        Query(_rate("membudget_cgroup_limit_hits_total"), "limit hits"),
     )),
     Panel("Waiting for memory", "Do tasks stand still for want of memory? Only cgroup v2 tells.", Unit.RATIO, (
         Query(_of("membudget_cgroup_stall_ratio"), "share of the last 10 s"),

@@ -15,6 +15,14 @@ def _of_policy(figures: str) -> str:
     return f"{figures} * on (job, instance) group_left (policy) {_INFO}"
 
 
+def _recommended(figure: str) -> str:
+    """By the policy's whole name; Prometheus calls a namespace that a metric names itself `exported_namespace`."""
+    joined = (
+        f'label_join(membudget_controller_recommended_{figure}_bytes, "policy", "/", "exported_namespace", "policy")'
+    )
+    return f"max by (policy) ({joined} and on (policy) {_INFO})"
+
+
 _USE: Final = _of_policy("instance:membudget_signal_budget:ratio")
 
 _NOW: Final = Row("Now", (
@@ -38,6 +46,11 @@ _MEMORY: Final = Row("Memory", (
     Panel("Use of the budget by pod", "Do all of its pods have the same need?", Unit.RATIO, (
         Query(_USE, "{{pod}}"),
     ), width=12, warn_at=(0.8, 0.93, 1.0)),
+    Panel("What would do", "Which budget and limit would do for every pod, by what was seen?", Unit.BYTES, (
+        Query(f"max by (policy) ({_of_policy('membudget_budget_bytes')})", "{{policy}}: has"),
+        Query(_recommended("total"), "{{policy}}: would do"),
+        Query(_recommended("limit"), "{{policy}}: limit for it"),
+    ), Show.STEPS, width=24),
 ))  # fmt: skip
 
 _LADDER: Final = Row("What was done", (
