@@ -38,8 +38,8 @@ def test_it_shows_a_budget_held_and_moved_without_a_failed_query(
     demo: subprocess.Popen[str], tmp_path: Path, publish: Callable[[str], None]
 ) -> None:
     """R-S12, R-P02: plain lines without a terminal, the table at the end, exit code 0, nothing left behind."""
-    output, _ = demo.communicate(timeout=120)
-    expected = ["queries failed: 0", "restarts: 0", "under 150.0 MiB", "under 135.0 MiB", "Resize"]
+    output, _ = demo.communicate(timeout=240)
+    expected = ["queries failed: 0", "restarts: 0", "under 165.0 MiB", "under 150.0 MiB", "Resize"]
     assert (demo.returncode, [text for text in expected if text not in output]) == (0, []), output
     assert list(tmp_path.iterdir()) == []
     publish("demo: " + next(line for line in output.splitlines() if "resident set, read by the demo" in line))

@@ -80,11 +80,19 @@ def test_an_action_that_freed_nothing_ends_with_exit_code_1(stack: LocalStack) -
     assert (1, True) == (asked.returncode, "Ineffective" in asked.stdout)
 
 
+def test_an_action_with_bytes_it_does_not_take_or_without_those_it_needs_is_refused_by_the_options_name(
+    stack: LocalStack,
+) -> None:
+    """R-T03: nobody is asked; what to type is said."""
+    refusals = [stack.run("act", *arguments) for arguments in (["Evict"], ["Trim", "--free", "1Mi"])]
+    assert [2, 2] == [asked.returncode for asked in refusals]
+    assert ("--free 10Mi" in refusals[0].stderr, "takes no --free" in refusals[1].stderr) == (True, True)
+
+
 def test_what_the_sidecar_refuses_is_said_in_its_words(stack: LocalStack) -> None:
-    """R-S09: a target where none is taken, and none where one is."""
-    for arguments in (["Evict"], ["Trim", "--free", "1Mi"]):
-        asked = stack.run("act", *arguments)
-        assert (1, True) == (asked.returncode, "targetBytes" in asked.stderr)
+    """R-S09: with its reason."""
+    asked = stack.run("act", "Trim", "--description", "x" * 201)
+    assert (1, True) == (asked.returncode, "Invalid" in asked.stderr)
 
 
 def test_in_observe_mode_an_action_is_only_recorded(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from membudget_cli.replay.recording_file import RecordingInvalid, Session, read_
 from membudget_cli.replay.simulation import simulate
 from membudget_contract.compile import compile_policy
 from membudget_contract.plan import EffectivePlan
+from membudget_contract.policy import parse_policy
 from membudget_contract.quantities import MIB
 from membudget_contract.recording import (
     RECORDING_VERSION,
@@ -31,6 +32,9 @@ from membudget_contract.sidecar_api import ActionKind, ActionRecord, ActionStatu
 
 PLAN = resolve(compile_policy(None), environment={}, limit=None)
 """150 MiB: soft from 120, hard from 139.5, emergency from 147 MiB; the room ends at 117."""
+
+
+NAMED = {"apiVersion": "membudget.dev/v1alpha1", "kind": "MemoryPolicy", "metadata": {"name": "a"}}
 
 
 def look(at: float, unmanaged: int | None, managed: int = 0, *, evictable: int | None = None) -> RecordedLook:
@@ -234,6 +238,29 @@ def test_a_policy_of_another_signal_is_refused(tmp_path: Path, capsys: pytest.Ca
     )
     assert main(["replay", str(path), "--policy", str(policy)]) == 1
     assert "spec.budget.signal: is WorkingSet, but Unreclaimable was recorded" in capsys.readouterr().err
+
+
+def test_a_policy_that_was_in_force_before_the_first_look_is_the_one_whose_signal_was_recorded(tmp_path: Path) -> None:
+    """R-T03: the built-in plan holds for a moment until a policy file was read."""
+    other = compile_policy(parse_policy({**NAMED, "spec": {"budget": {"signal": "WorkingSet"}}}))
+    plans = [RecordedPlan(at=0.0, plan=PLAN), RecordedPlan(at=0.1, plan=resolve(other, environment={}, limit=None))]
+    path = written(tmp_path / "r", START, *plans, look(1.0, 5))
+    policy = tmp_path / "p.yaml"
+    policy.write_text(json.dumps({**NAMED, "spec": {"budget": {"signal": "WorkingSet"}}}))
+    assert main(["replay", str(path), "--policy", str(policy)]) == 0
+
+
+def test_of_a_process_that_was_only_observed_everything_is_unmanaged() -> None:
+    """R-S14, R-T03: levels and actions are told, and nothing is thought to be freed."""
+    seen = [
+        RecordedLook(at=second / 10, signal_bytes=(100 + second) * MIB, unmanaged_bytes=None, limit_bytes=None,
+                     evictable_bytes=None)
+        for second in range(50)
+    ]  # fmt: skip
+    outcome = simulate(session(*seen), None, EVICTS)
+    assert (149 * MIB, 0) == (outcome.peak_bytes, outcome.unknown_looks)
+    assert {0} == {done.freed_bytes for done in outcome.actions}
+    assert outcome.transitions >= 2
 
 
 def test_a_missing_recording_is_said_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from membudget_cli.arguments import parser
+from membudget_cli.arguments import WITHOUT_BYTES, parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,6 +70,10 @@ def _act(parsed: argparse.Namespace) -> int:
     from membudget_cli.sidecar_client import client_of
     from membudget_contract.sidecar_api import ActionKind, ActionRequest
 
+    if (parsed.kind in WITHOUT_BYTES) == bool(parsed.free):
+        needs = "takes no --free" if parsed.free else "needs --free, like --free 10Mi: how much it is to free"
+        sys.stderr.write(f"membudget act: {parsed.kind} {needs}\n")
+        return 2
     asked = ActionRequest(kind=ActionKind(parsed.kind), target_bytes=parsed.free or 0, description=parsed.description)
     return act(client_of(parsed.run, parsed.pod), asked, parsed.output)
 
@@ -77,7 +81,14 @@ def _act(parsed: argparse.Namespace) -> int:
 def _lint(parsed: argparse.Namespace) -> int:
     from membudget_cli.lint.command import show_lint
 
-    return show_lint(parsed.policies, parsed.limit, parsed.output, in_cluster=parsed.cluster, strict=parsed.strict)
+    return show_lint(
+        parsed.policies,
+        parsed.limit,
+        parsed.output,
+        in_cluster=parsed.cluster,
+        namespace=parsed.namespace,
+        strict=parsed.strict,
+    )
 
 
 def _recommend(parsed: argparse.Namespace) -> int:
@@ -94,6 +105,12 @@ def _replay(parsed: argparse.Namespace) -> int:
     from membudget_cli.replay.command import show_replay
 
     return show_replay(parsed.recording, parsed.policy, parsed.learn_from, parsed.output)
+
+
+def _profile(parsed: argparse.Namespace) -> int:
+    from membudget_cli.profile.command import run_profile
+
+    return run_profile(parsed.only, parsed.report, parsed.output, quick=parsed.quick)
 
 
 def _diagnose(parsed: argparse.Namespace) -> int:
@@ -131,6 +148,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "lint": _lint,
     "recommend": _recommend,
     "replay": _replay,
+    "profile": _profile,
     "diagnose": _diagnose,
     "mcp": _mcp,
     "completion": _completion,

@@ -31,8 +31,15 @@ def cluster_client() -> Generator[Any]:
         config.load_kube_config()
         yield client
     except config.ConfigException as error:
-        raise ClusterUnreachable(f"no cluster is configured: {error}; set KUBECONFIG") from None
+        raise ClusterUnreachable(f"no cluster is configured: {str(error).rstrip('.')}; set KUBECONFIG") from None
     except client.ApiException as error:
         raise ClusterUnreachable(f"the cluster refused: {error.status} {error.reason}") from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise ClusterUnreachable(f"the cluster does not answer as it should: {error}") from None
+
+
+def context_namespace() -> str:
+    """Where `kubectl` without `--namespace` looks: that of KUBECONFIG's context. Raises as `cluster_client`'s block."""
+    config: Any = importlib.import_module("kubernetes.config")
+    _, active = config.list_kube_config_contexts()
+    return str(active["context"].get("namespace") or "default")

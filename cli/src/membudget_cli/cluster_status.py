@@ -16,6 +16,7 @@ from rich.table import Table
 from membudget_cli.cluster import SECONDS, ClusterUnreachable, cluster_client
 from membudget_cli.figures import document
 from membudget_contract.crd import GROUP, PLURAL, VERSION
+from membudget_contract.decoding import decode_json
 from membudget_contract.policy_status import Condition, ConditionStatus, ConditionType, PolicyStatus
 
 
@@ -116,6 +117,6 @@ def _policies(namespace: str | None) -> tuple[ListedPolicy, ...]:
         else:
             response = api.list_namespaced_custom_object(namespace=namespace, **place, **keywords)
     try:
-        return msgspec.json.decode(response.data, type=_PolicyList).items
+        return decode_json(response.data, _PolicyList).items
     except msgspec.DecodeError as error:
         raise ClusterUnreachable(f"the cluster does not answer as it should: {error}") from None

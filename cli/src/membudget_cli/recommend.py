@@ -18,6 +18,7 @@ from rich.table import Table
 from membudget_cli.cluster import SECONDS, ClusterUnreachable, cluster_client
 from membudget_cli.figures import document, mebibytes
 from membudget_cli.sidecar_client import SidecarUnreachable
+from membudget_contract.decoding import decode_json
 from membudget_contract.recommend import Recommendation
 from membudget_contract.recommendations_api import (
     CONTROLLER_PORT,
@@ -88,13 +89,13 @@ def _ask_controller(namespace: str) -> PolicyRecommendations:
         api = client.CoreV1Api()
         running = {"label_selector": CONTROLLER_LABELS, "field_selector": "status.phase=Running"}
         listed = api.list_namespaced_pod(namespace, **running, **keywords)
-        pods = msgspec.json.decode(listed.data, type=_PodList).items
+        pods = decode_json(listed.data, _PodList).items
         if not pods:
             raise ClusterUnreachable(f"no controller runs in {namespace}; say where with --controller-namespace")
         place = f"{pods[0].metadata.name}:{CONTROLLER_PORT}", namespace, RECOMMENDATIONS_PATH.removeprefix("/")
         answer = api.connect_get_namespaced_pod_proxy_with_path(*place, **keywords)
         try:
-            return msgspec.json.decode(answer.data, type=PolicyRecommendations)
+            return decode_json(answer.data, PolicyRecommendations)
         except msgspec.DecodeError as error:
             raise ClusterUnreachable(f"the controller does not answer as it should: {error}") from None
 

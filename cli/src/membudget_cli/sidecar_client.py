@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from membudget_contract.control_api import Problem
+from membudget_contract.decoding import decode_json
 from membudget_contract.diagnostics_api import Diagnostics
 from membudget_contract.explanation import Explanation
 from membudget_contract.figures_api import HistoryList
@@ -126,8 +127,8 @@ class SidecarClient:
         status, content = self._transport.ask(method, path, body)
         try:
             if status in {http.client.OK, http.client.ACCEPTED}:
-                return msgspec.json.decode(content, type=expected)
-            problem = msgspec.json.decode(content, type=Problem)
+                return decode_json(content, expected)
+            problem = decode_json(content, Problem)
         except msgspec.DecodeError as error:
             raise SidecarUnreachable(f"what answers {path} is no sidecar of this version: {error}") from None
         raise SidecarUnreachable(f"{problem.reason}: {problem.detail}")

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from membudget_cli.demo.trace import Query
+from membudget_contract.decoding import decode_json
 
 HITS: Final = 10
 REQUEST_SECONDS: Final = 10.0
@@ -102,4 +103,4 @@ def _ask(connection: http.client.HTTPConnection, query: Query) -> str:
     content = response.read()
     if response.status != http.client.OK:
         return f"HTTP {response.status}"
-    return msgspec.json.decode(content, type=_AnsweredBy).answered_by
+    return decode_json(content, _AnsweredBy).answered_by

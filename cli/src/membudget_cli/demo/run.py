@@ -14,13 +14,14 @@ from rich.console import Console
 
 import membudget_engine
 from membudget_cli.demo.agents import Agents
-from membudget_cli.demo.stack import Folders, Stack, StackFailed, build_index, running_stack, temporary_folders
+from membudget_cli.demo.stack import Folders, Stack, build_index, running_stack, temporary_folders
 from membudget_cli.demo.summary import Half, Outcome, show
 from membudget_cli.demo.trace import Query, distinct_queries, skewed
 from membudget_cli.demo.view import Moment, Show, shown
-from membudget_cli.demo.witness import Witness
 from membudget_cli.figures import quantile
+from membudget_cli.programs import ProgramFailed
 from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable, UnixSocket
+from membudget_cli.witness import Witness
 from membudget_engine.ingest.python_source import standard_library_root
 
 AGENTS: Final = 20
@@ -29,7 +30,7 @@ DISTINCT_QUERIES: Final = 9_000
 OWN_QUERIES: Final = 400
 OWN_SHARE: Final = 4
 """One in this many agents asks about membudget's own code, the Low collection."""
-BEFORE, AFTER = "150Mi", "135Mi"
+BEFORE, AFTER = "165Mi", "150Mi"
 
 POLICY: Final = """\
 apiVersion: membudget.dev/v1alpha1
@@ -59,7 +60,7 @@ def run_demo(seconds: int) -> int:
             traces = _queries(own_code)
             with running_stack(folders) as stack:
                 return _run_load(console, stack, traces, seconds)
-    except (StackFailed, SidecarUnreachable) as error:
+    except (ProgramFailed, SidecarUnreachable) as error:
         console.print(f"[bold red]{error}[/]")
         return 1
 

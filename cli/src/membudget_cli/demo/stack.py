@@ -1,41 +1,25 @@
 """The programs a pod runs, started here: engine and sidecar, with folders of their own.
 
-Covers: building the index, starting, waiting until ready, stopping, also when this process is killed. Does not
-cover load (`agents`).
+Covers: building the index, both programs from start to stop, and their folders. Does not cover a program's own start
+and stop (`programs`) nor load (`agents`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-START_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 10.0
-
-_PR_SET_PDEATHSIG: Final = 1
-"""prctl(2): the signal a child gets when its parent dies."""
-
-
-class StackFailed(Exception):
-    """A program of the stack did not start, with the end of its log."""
+from membudget_cli.programs import ProgramFailed, failure, free_port, start_module, stop, wait_ready
 
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Everything the demo writes, below one temporary folder."""
+    """Everything that is written, below one temporary folder."""
 
     root: Path
 
@@ -51,7 +35,7 @@ class Folders:
 
     @property
     def policy(self) -> Path:
-        """The policy file that is edited half-way."""
+        """The policy file."""
         return self.root / "policy.yaml"
 
 
@@ -75,9 +59,9 @@ class Stack:
 
 
 @contextlib.contextmanager
-def temporary_folders() -> Generator[Folders]:
+def temporary_folders(purpose: str = "demo") -> Generator[Folders]:
     """A folder for everything, removed at the end."""
-    root = Path(tempfile.mkdtemp(prefix="membudget-demo-"))
+    root = Path(tempfile.mkdtemp(prefix=f"membudget-{purpose}-"))
     try:
         yield Folders(root)
     finally:
@@ -88,88 +72,42 @@ def build_index(folders: Folders, sources: list[str]) -> None:
     """Index the sources in a process of its own: what building peaks at is gone before serving starts."""
     arguments = [f"--source={source}" for source in sources]
     log = folders.root / "build.log"
-    process = _start("membudget_engine", ["build", "--data", str(folders.data), *arguments], log)
+    process = start_module("membudget_engine", ["build", "--data", str(folders.data), *arguments], log)
     try:
         code = process.wait()
     finally:
-        _stop(process)
+        stop(process)
     if code != 0:
-        raise StackFailed(_failure("building the index", log))
+        raise ProgramFailed(failure("building the index", log))
 
 
 @contextlib.contextmanager
-def running_stack(folders: Folders) -> Generator[Stack]:
-    """Engine and sidecar, ready; stopped at the end, by SIGKILL if they do not stop in time."""
+def running_stack(folders: Folders, trees: Sequence[str] = ()) -> Generator[Stack]:
+    """Engine and sidecar, ready; stopped at the end, by SIGKILL if they do not stop in time.
+
+    `trees`: NAME=PATH of collections whose files are served as well.
+    """
     port, metrics_port = free_port(), free_port()
     engine_log, sidecar_log = folders.root / "engine.log", folders.root / "sidecar.log"
     run = str(folders.run)
-    engine = _start(
+    engine = start_module(
         "membudget_engine",
         ["serve", "--data", str(folders.data), "--state", str(folders.root / "engine"), "--run", run,
-         "--port", str(port)],
+         "--port", str(port), *(f"--source={tree}" for tree in trees)],
         engine_log,
     )  # fmt: skip
     try:
-        sidecar = _start(
+        sidecar = start_module(
             "membudget_sidecar",
             ["--run", run, "--state", str(folders.root / "sidecar"), "--policy", str(folders.policy),
              "--port", str(metrics_port)],
             sidecar_log,
         )  # fmt: skip
         try:
-            _wait_ready(engine, f"http://127.0.0.1:{port}/readyz", engine_log)
-            _wait_ready(sidecar, f"http://127.0.0.1:{metrics_port}/readyz", sidecar_log)
+            wait_ready(engine, f"http://127.0.0.1:{port}/readyz", engine_log)
+            wait_ready(sidecar, f"http://127.0.0.1:{metrics_port}/readyz", sidecar_log)
             yield Stack(folders, engine, sidecar, port)
         finally:
-            _stop(sidecar)
+            stop(sidecar)
     finally:
-        _stop(engine)
-
-
-def _start(module: str, arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
-    # A session of its own: Ctrl-C reaches us, and we stop the programs in order.
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  no thread was started yet, and prctl takes no lock
-        )
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=1):  # noqa: S310
-            return
-        time.sleep(0.05)
-    raise StackFailed(_failure("starting", log))
-
-
-def _failure(what: str, log: Path) -> str:
-    end = log.read_text(errors="replace").splitlines()[-5:]
-    return f"{what} failed; the end of {log.name}:\n" + "\n".join(end)
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        stop(engine)

@@ -12,8 +12,8 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from membudget_cli.demo.witness import Witness
 from membudget_cli.figures import mebibytes, milliseconds
+from membudget_cli.witness import Witness
 from membudget_contract.sidecar_api import ActionKind, ActionRecord, Level, Status
 
 SOFT_PERCENT: Final = 80

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from membudget_cli.cluster import SECONDS, ClusterUnreachable, cluster_client
+from membudget_cli.cluster import SECONDS, ClusterUnreachable, cluster_client, context_namespace
 from membudget_cli.figures import document
 from membudget_cli.lint.findings import Finding, Severity, error
 from membudget_cli.lint.plan_checks import check_plan
@@ -27,10 +27,15 @@ from membudget_contract.quantities import Amount
 from membudget_sidecar.plans.policy_file import PolicyFile
 
 
-def show_lint(paths: Sequence[Path], limit: int | None, output: str, *, in_cluster: bool, strict: bool) -> int:
-    """Check every policy and print what was found; returns the exit code."""
+def show_lint(
+    paths: Sequence[Path], limit: int | None, output: str, *, in_cluster: bool, namespace: str | None, strict: bool
+) -> int:
+    """Check every policy and print what was found; returns the exit code.
+
+    `namespace`: in a cluster, of policies that name none; None: that of KUBECONFIG's context.
+    """
     try:
-        findings = {str(path): _findings(path, limit, in_cluster=in_cluster) for path in paths}
+        findings = {str(path): _findings(path, limit, namespace, in_cluster=in_cluster) for path in paths}
     except ClusterUnreachable as unreachable:
         sys.stderr.write(f"membudget: {unreachable}\n")
         return 1
@@ -42,7 +47,7 @@ def show_lint(paths: Sequence[Path], limit: int | None, output: str, *, in_clust
     return 1 if Severity.ERROR in worst or (strict and worst) else 0
 
 
-def _findings(path: Path, limit: int | None, *, in_cluster: bool) -> list[Finding]:
+def _findings(path: Path, limit: int | None, namespace: str | None, *, in_cluster: bool) -> list[Finding]:
     try:
         policy = PolicyFile(path).load()
         plan = compile_policy(policy)
@@ -50,7 +55,7 @@ def _findings(path: Path, limit: int | None, *, in_cluster: bool) -> list[Findin
         return [error(refused.reason, refused.field, refused.problem)]
     except ContractError as refused:
         return [error(refused.reason, "spec", str(refused))]
-    return check_pods(policy, _pods(policy)) if in_cluster else check_plan(plan, limit)
+    return check_pods(policy, _pods(policy, namespace)) if in_cluster else check_plan(plan, limit)
 
 
 def _show(findings: dict[str, list[Finding]]) -> None:
@@ -66,9 +71,10 @@ def _show(findings: dict[str, list[Finding]]) -> None:
         console.print(table)
 
 
-def _pods(policy: MemoryPolicy) -> list[PodSeen]:
+def _pods(policy: MemoryPolicy, namespace: str | None) -> list[PodSeen]:
     with cluster_client() as client:
-        listed = client.CoreV1Api().list_namespaced_pod(policy.namespace, _request_timeout=SECONDS)
+        where = policy.namespace or namespace or context_namespace()
+        listed = client.CoreV1Api().list_namespaced_pod(where, _request_timeout=SECONDS)
     return [_seen(pod) for pod in listed.items]
 
 

@@ -21,7 +21,7 @@ from membudget_cli.replay.simulation import Outcome, simulate
 from membudget_contract.compile import compile_policy
 from membudget_contract.errors import ContractError, PolicyInvalid
 from membudget_contract.plan import EffectivePlan, Plan
-from membudget_contract.recording import RecordedLook, RecordedPlan
+from membudget_contract.recording import RecordedLook
 from membudget_contract.resolve import resolve
 from membudget_sidecar.plans.policy_file import PolicyFile
 
@@ -88,8 +88,7 @@ def _effective(plan: Plan, session: Session) -> EffectivePlan:
     """The policy in bytes, with the limit that the session had."""
     limits = [step.limit_bytes for step in session.steps if isinstance(step, RecordedLook)]
     effective = resolve(plan, environment={}, limit=next((limit for limit in limits if limit is not None), None))
-    recorded = next((step.plan.signal for step in session.steps if isinstance(step, RecordedPlan)), effective.signal)
-    if effective.signal is not recorded:
+    for recorded in session.signals - {effective.signal}:
         problem = f"is {effective.signal}, but {recorded} was recorded: figures of two signals cannot be compared"
         raise PolicyInvalid("spec.budget.signal", problem)
     return effective

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from membudget_contract.decoding import decode_json
+from membudget_contract.policy import Signal
 from membudget_contract.recording import (
     RECORDING_VERSION,
     RecordedAction,
@@ -37,6 +39,18 @@ class Session:
     def first_look_at(self) -> float:
         """By the session's clock."""
         return next(step.at for step in self.steps if isinstance(step, RecordedLook))
+
+    @property
+    def signals(self) -> frozenset[Signal]:
+        """Of the looks: a plan that was replaced before the first one, as a policy replaces the built-in, has none."""
+        found: set[Signal] = set()
+        plan = None
+        for step in self.steps:
+            if isinstance(step, RecordedPlan):
+                plan = step.plan
+            elif plan is not None:
+                found.add(plan.signal)
+        return frozenset(found)
 
     @property
     def looks(self) -> int:
@@ -70,7 +84,7 @@ def read_recording(path: Path) -> list[Session]:
 
 def _parsed(text: bytes, number: int) -> RecordedLine:
     try:
-        line = msgspec.json.decode(text, type=RecordedLine)
+        line: RecordedLine = decode_json(text, RecordedLine)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise RecordingInvalid(f"line {number}: {error}") from None
     if isinstance(line, RecordedStart) and line.version > RECORDING_VERSION:

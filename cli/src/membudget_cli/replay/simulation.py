@@ -5,6 +5,7 @@ ladder; what an action frees comes from `effects`. Does not cover reading (`reco
 
 The model: unmanaged bytes are as recorded. Managed bytes grow and shrink as recorded, but are admitted only within the
 room, as the runtime does, and lose what actions free. What a recorded action freed is given back to the load first.
+Where a session never knew what is managed, as of a process that is only observed, all of it is unmanaged.
 """
 
 from __future__ import annotations
@@ -184,13 +185,17 @@ class _Recorded:
         self._given_back = 0
         self._last: _Load | None = None
         self._last_unmanaged: int | None = None
+        looks = (step for step in session.steps if isinstance(step, RecordedLook))
+        self._nobody_manages = all(look.unmanaged_bytes is None for look in looks)
+        """Nothing of it can be given back then."""
 
     def load(self, look: RecordedLook) -> _Load | None:
         """None while the signal, or what is managed of it, was not known."""
         while self._next is not None and self._next[0] <= look.at:
             self._given_back += self._next[1]
             self._next = next(self._freed_at, None)
-        unmanaged = self._last_unmanaged if look.unmanaged_bytes is None else look.unmanaged_bytes
+        known = look.signal_bytes if self._nobody_manages else look.unmanaged_bytes
+        unmanaged = self._last_unmanaged if known is None else known
         self._last_unmanaged = unmanaged
         if look.signal_bytes is None or unmanaged is None:
             return None

@@ -1,4 +1,4 @@
-"""The engine's memory as a third party reads it from the kernel.
+"""A process's memory as a third party reads it from the kernel.
 
 Covers: a resident set reading every 50 ms by psutil, not by membudget's own readers, and what an action freed by
 these readings. Does not cover what sidecar and engine say of themselves.
@@ -35,6 +35,11 @@ class Witness:
         """Read no more."""
         self._stopped.set()
         self._thread.join()
+
+    @property
+    def readings(self) -> list[tuple[float, int]]:
+        """Unix seconds and resident bytes, oldest first."""
+        return [*self._readings]
 
     @property
     def latest_bytes(self) -> int | None:
