@@ -7,7 +7,9 @@ queries from the same clusters, seed 2, asked at random: a thousand that come ag
 cold. They belong to the load generator, so they are not charged to the cgroup. Recall is that of the first 1,000.
 
 Needs root and a machine on which cgroups can be made; takes about 5 minutes, and 2 GB of disk below TMPDIR.
-usearch is measured when it is installed. MB are MiB.
+usearch is measured when it is installed. The table and its picture go into docs/compact.md. MB are MiB.
+
+    python benches/compact_index.py [FOLDER OF WHAT WAS PREPARED BEFORE]
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ import faiss
 import msgspec
 import numpy as np
 
-from measuring import MIB, anonymous_bytes, resident_bytes, table
+from measuring import MIB, anonymous_bytes, put_section, resident_bytes, table_text
 from membudget_engine.embedder import Vectors
 from membudget_engine.index.compact import CompactIndex
 from membudget_engine.index.compact_build import write_compact_index
@@ -62,6 +64,8 @@ WARMING_SECONDS = 4.0
 MEASURED_SECONDS = 6.0
 ROUNDS = 3
 USEARCH_FILE = "usearch.f16"
+PAGE = Path(__file__).parents[1] / "docs" / "compact.md"
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "compact.png"
 
 Search = Callable[[Vectors], Any]
 
@@ -206,7 +210,7 @@ def _load(search: Search, queries: Vectors, seconds: float) -> tuple[float, list
     return time.perf_counter() - started, [one for own in times for one in own]
 
 
-def in_cgroup(folder: Path, number: int) -> dict[str, float] | None:
+def in_cgroup(folder: Path, contender: Contender) -> dict[str, float] | None:
     """The figures of one contender in a cgroup of its limit; None when the kernel killed it."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from memory_cgroup import memory_cgroup
@@ -217,10 +221,10 @@ def in_cgroup(folder: Path, number: int) -> dict[str, float] | None:
                 os.fsync(stream.fileno())
                 os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     (folder / "queries.npy").read_bytes()  # so that they are charged here
-    limit = CONTENDERS[number].limit_mb
+    limit = contender.limit_mb
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with memory_cgroup(None if limit is None else limit * MIB) as cgroup:
-        argv = [sys.executable, __file__, str(folder), str(number)]
+        argv = [sys.executable, __file__, str(folder), msgspec.json.encode(contender).decode()]
         process = cgroup.run(argv, stdout=subprocess.PIPE, text=True, env=environment)
         answer, _ = process.communicate()
         if cgroup.oom_kills():
@@ -234,37 +238,84 @@ def main() -> None:
     folder = Path(folders.name if folders else sys.argv[1])
     if not (folder / "compact" / "manifest.json").exists():
         prepare(folder)
-    rows: list[list[object]] = []
     taken: list[list[dict[str, float] | None]] = [[] for _ in CONTENDERS]
     for turn in range(ROUNDS):
         for number, contender in enumerate(CONTENDERS):
             wanted = contender.kind == "compact" or (contender.kind == "loaded" and contender.limit_mb is None)
             if (contender.kind != "usearch" or (folder / USEARCH_FILE).exists()) and (wanted or turn == 0):
-                taken[number].append(in_cgroup(folder, number))
+                taken[number].append(in_cgroup(folder, contender))
                 print(contender, taken[number][-1], flush=True)
-    for contender, figures in zip(CONTENDERS, taken, strict=True):
-        limit = "none" if contender.limit_mb is None else f"{contender.limit_mb} MB"
-        rows.append([contender.name, limit, f"{contender.nprobe} / {contender.rerank}", *_medians(figures)])
-    columns = ["index", "limit", "probes / rerank", "recall@10", "queries/s", "CPU us/query", "p50 ms", "p99 ms",
-               "anonymous MB", "resident MB", "peak of the cgroup MB"]  # fmt: skip
-    table(f"{COUNT} x {DIMENSION}, {THREADS} query threads", columns, rows)
     if folders:
         folders.cleanup()
+    medians = [_medians(figures) for figures in taken]
+    columns = ["index", "limit", "probes / rerank", "recall@10", "queries/s", "CPU us/query", "p50 ms", "p99 ms",
+               "anonymous MB", "peak of the cgroup MB"]  # fmt: skip
+    rows = [_row(*pair) for pair in zip(CONTENDERS, medians, strict=True)]
+    text = f"{datetime.now(UTC):%Y-%m-%d}, load average {os.getloadavg()[2]:.0f} beside it; {table_text(columns, rows)}"
+    print(text)
+    put_section(PAGE, "compact_index", f"{text}\n\n{_ratios(medians)}")
+    draw(medians)
 
 
-def _medians(figures: Sequence[dict[str, float] | None]) -> list[object]:
+def _medians(figures: Sequence[dict[str, float] | None]) -> dict[str, float] | None:
     done = [one for one in figures if one is not None]
-    if not done:
-        return ["killed" if figures else "not installed"] * 8
-    keys = ("recall", "rate", "cpu_us", "p50_ms", "p99_ms", "anonymous", "resident", "peak")
-    medians = {key: statistics.median(one[key] for one in done) for key in keys}
-    return [f"{medians['recall']:.4f}", round(medians["rate"]), round(medians["cpu_us"]),
+    return {key: statistics.median(one[key] for one in done) for key in done[0]} if done else None
+
+
+def _row(contender: Contender, medians: dict[str, float] | None) -> list[object]:
+    limit = "none" if contender.limit_mb is None else f"{contender.limit_mb} MB"
+    names: list[object] = [contender.name, limit, f"{contender.nprobe} / {contender.rerank}"]
+    if medians is None:
+        return [*names, "killed", *["-"] * 6]
+    return [*names, f"{medians['recall']:.3f}", _figure(medians["rate"]), round(medians["cpu_us"]),
             *(round(medians[key], 2) for key in ("p50_ms", "p99_ms")),
-            *(round(medians[key]) for key in ("anonymous", "resident", "peak"))]  # fmt: skip
+            *(round(medians[key]) for key in ("anonymous", "peak"))]  # fmt: skip
+
+
+def _figure(rate: float) -> str:
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _ratios(medians: Sequence[dict[str, float] | None]) -> str:
+    """Compact in its limit against float32 without one, at about the same recall: the second pair is wider."""
+    lines: list[str] = []
+    for loaded, compact in ((medians[0], medians[1]), (medians[2], medians[3])):
+        assert loaded is not None
+        assert compact is not None
+        lines.append(
+            f"- recall {compact['recall']:.3f} against {loaded['recall']:.3f}: "
+            f"{compact['rate'] / loaded['rate']:.1f} times the queries a second, "
+            f"{loaded['cpu_us'] / compact['cpu_us']:.1f} times the queries of a second of CPU, "
+            f"in {compact['peak'] / loaded['peak']:.2f} of the memory"
+        )
+    return "\n".join(lines)
+
+
+def draw(medians: Sequence[dict[str, float] | None]) -> None:
+    """Queries a second against recall; the colour and the number beside a point are its cgroup's peak in MB."""
+    pyplot = importlib.import_module("matplotlib.pyplot")
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    shown = [(who, one) for who, one in zip(CONTENDERS, medians, strict=True) if one is not None]
+    points = axes.scatter(
+        [one["recall"] for _, one in shown], [one["rate"] for _, one in shown], s=90,
+        c=[one["peak"] for _, one in shown], cmap="viridis_r",
+    )  # fmt: skip
+    for who, one in shown:
+        axes.annotate(
+            f"{who.name}, {one['peak']:.0f} MB", (one["recall"], one["rate"]), xytext=(0, 8),
+            textcoords="offset points", fontsize=8, ha="right" if one["recall"] > 0.98 else "left",
+        )  # fmt: skip
+    axes.set_yscale("log")
+    axes.margins(x=0.15, y=0.2)
+    axes.set_xlabel("recall@10")
+    axes.set_ylabel("queries a second")
+    axes.set_title(f"{COUNT:,} x {DIMENSION}, {THREADS} query threads")
+    figure.colorbar(points, label="peak of the cgroup, MB")
+    figure.savefig(PICTURE, dpi=120)
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 3:
-        print(json.dumps(measure(Path(sys.argv[1]), CONTENDERS[int(sys.argv[2])])))
+        print(json.dumps(measure(Path(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Contender))))
     else:
         main()

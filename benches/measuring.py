@@ -42,14 +42,28 @@ def in_fresh_process(measure: Callable[..., Figure], *arguments: object) -> Figu
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a Markdown table with the machine it was measured on."""
-    print(f"\n## {title}\n")
-    print(
-        f"{os.cpu_count()} processors, {platform.system()} {platform.release()}, Python {platform.python_version()}\n"
-    )
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
+    print(f"\n## {title}\n\n{table_text(columns, rows)}")
+
+
+def table_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """The machine and a Markdown table, as lines."""
+    machine = f"{os.cpu_count()} processors, {platform.system()} {platform.release()}"
+    lines = [f"{machine}, Python {platform.python_version()}", "", "| " + " | ".join(columns) + " |"]
+    lines.append("|" + "---|" * len(columns))
     for row in rows:
-        print("| " + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row) + " |")
+        cells = [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def put_section(page: Path, name: str, text: str) -> None:
+    """Puts a text between the two comments of a page that name it. Raises ValueError where they are missing."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, found, rest = page.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"{page} has no place for {name!r}: it needs the lines {begin.strip()} and {end}")
+    page.write_text(f"{before}{begin}{text}\n{end}{after}")
 
 
 def _status_bytes(field: str, pid: int | str = "self") -> int:

@@ -1,7 +1,8 @@
 """Plain manifests for who has no helm: dist/manifests, to be applied by `kubectl apply --server-side -f`.
 
-Covers: `membudget.yaml`, all of the chart by its default values in the namespace membudget-system, and `example.yaml`,
-the retrieval deployment with its policy, in whichever namespace kubectl is told. Both are the chart's own, rendered by
+Covers: `membudget.yaml`, all of the chart by its default values in the namespace membudget-system; `example.yaml`, the
+retrieval deployment with its policy, and `example-with-writer.yaml`, the same reading from a writer's volume, in
+whichever namespace kubectl is told. All are the chart's own, rendered by
 helm and freed of what only helm reads. It needs helm on the PATH; other values are for helm itself (docs/install.md).
 """  # noqa: INP001
 
@@ -30,20 +31,24 @@ Object = dict[str, Any]
 
 
 def write(folder: Path = MANIFESTS) -> list[Path]:
-    """Both files.
+    """All files.
 
     Raises:
         OSError: there is no helm, or the folder cannot be written.
         subprocess.CalledProcessError: helm refused the chart and has said why.
     """
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": _RESTRICTED}}
-    example = _rendered("--set=example.enabled=true", "--show-only=templates/example.yaml")
-    for found in example:
+    on = "--set=example.enabled=true"
+    example = _rendered(on, "--show-only=templates/example.yaml")
+    both = ("--show-only=templates/example.yaml", "--show-only=templates/example-writer.yaml")
+    with_writer = _rendered(on, "--set=example.writer.enabled=true", *both)
+    for found in (*example, *with_writer):
         del found["metadata"]["namespace"]
     folder.mkdir(parents=True, exist_ok=True)
     return [
         _write(folder / "membudget.yaml", [namespace, *_rendered()]),
         _write(folder / "example.yaml", example),
+        _write(folder / "example-with-writer.yaml", with_writer),
     ]
 
 

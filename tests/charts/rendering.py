@@ -39,6 +39,7 @@ NAMESPACED: Values = {
 VALUE_SETS: Mapping[str, Values] = {
     "defaults": {},
     "example": {"example": {"enabled": True, "replicas": 3}},
+    "writer": {"example": {"enabled": True, "writer": {"enabled": True}}},
     "namespaced": {**NAMESPACED, "observability": {"podMonitor": {"enabled": True}}},
     "least": {
         "crds": {"enabled": False},
@@ -66,7 +67,8 @@ VALUE_SETS: Mapping[str, Values] = {
         },
         "networkPolicy": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
         "observability": MONITORED,
-        "example": {"enabled": True, "name": "search", "tag": "1.2.3", "memoryLimit": "1Gi"},
+        "example": {"enabled": True, "name": "search", "tag": "1.2.3", "memoryLimit": "1Gi", "writer": {
+            "enabled": True, "accessMode": "ReadWriteMany", "storageClassName": "shared.example.com"}},
     },
 }  # fmt: skip
 """Every template with and without each of its branches."""

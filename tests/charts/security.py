@@ -24,6 +24,7 @@ def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
 def opened(pod: dict[str, Any]) -> list[str]:
     """What a restricted pod leaves closed and this one does not."""
     fields = [name for name in ("hostNetwork", "hostPID", "hostIPC") if pod.get(name)]
-    volumes = [volume["name"] for volume in pod.get("volumes", []) if set(volume) - {"name", "emptyDir", "configMap"}]
+    closed = {"name", "emptyDir", "configMap", "persistentVolumeClaim"}
+    volumes = [volume["name"] for volume in pod.get("volumes", []) if set(volume) - closed]
     ports = [port["name"] for c in containers(pod) for port in c.get("ports", []) if "hostPort" in port]
     return fields + volumes + ports

@@ -16,10 +16,13 @@ COUNTS_AND_STATES = {
     "membudget_engine_up",
     "membudget_engine_chunks",
     "membudget_engine_index_mapped",
+    "membudget_engine_segments",
+    "membudget_engine_dead_rows",
     "membudget_policy_info",
     "membudget_policy_problem",
     "membudget_plan_held",
     "membudget_engine_cache_entries",
+    "membudget_engine_embedding_entries",
     "membudget_controller_policies",
     "membudget_controller_policies_known",
     "membudget_controller_pods",
@@ -32,7 +35,7 @@ COUNTS_AND_STATES = {
 """Gauges without a unit; a new one is added here on purpose."""
 
 COUNTED = re.compile(
-    r"_(transitions|actions|errors|queries|hits|misses|evictions|refused|freed|cpu|orders|signatures|faults|refaults|hits|kills|alerts|collections|collected|pushes|reports|resizes)(_|$)"
+    r"_(transitions|actions|errors|queries|hits|misses|evictions|refused|freed|cpu|orders|signatures|faults|refaults|hits|kills|alerts|collections|collected|pushes|publications|published|reports|resizes)(_|$)"
 )
 """Words that say that a figure only grows."""
 
@@ -45,6 +48,7 @@ BOUNDED_LABELS = {
     "answer",
     "collection",
     "cache",
+    "level",
     "alert",
     "policy",
     "result",

@@ -35,11 +35,12 @@ def names(objects: list[Object]) -> list[tuple[str, str]]:
 def test_they_are_all_that_helm_would_install(written: dict[str, list[Object]]) -> None:
     """R-T05: and the namespace, under Pod Security `restricted`."""
     chart = Chart(find_tools().helm)
-    plain, example = written["membudget"], written["example"]
+    plain = written["membudget"]
     namespace = ("Namespace", "membudget-system")
     assert sorted([namespace, *names(chart.render({}).objects)]) == names(plain)
-    with_example = names(chart.render({"example": {"enabled": True}}).objects)
-    assert sorted(set(with_example) - set(names(chart.render({}).objects))) == names(example)
+    for file, values in (("example", {}), ("example-with-writer", {"writer": {"enabled": True}})):
+        asked = names(chart.render({"example": {"enabled": True, **values}}).objects)
+        assert sorted(set(asked) - set(names(chart.render({}).objects))) == names(written[file])
     (space,) = [found for found in plain if found["kind"] == "Namespace"]
     assert {"pod-security.kubernetes.io/enforce": "restricted"} == space["metadata"]["labels"]
 
@@ -60,7 +61,8 @@ def test_nothing_in_them_is_helms(written: dict[str, list[Object]]) -> None:
 
 def test_the_example_is_of_no_namespace(written: dict[str, list[Object]]) -> None:
     """R-T05: kubectl says where it goes."""
-    assert [] == [found for found in written["example"] if "namespace" in found["metadata"]]
+    examples = [*written["example"], *written["example-with-writer"]]
+    assert [] == [found for found in examples if "namespace" in found["metadata"]]
 
 
 def texts(part: Any) -> list[str]:

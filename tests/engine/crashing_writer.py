@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 from engine.written import notes, written
-from membudget_engine import failpoints, index_reload, writer
-from membudget_engine.index import build
+from membudget_engine import failpoints, index_reload, publishing, writer
+from membudget_engine.index import build, publication
 
 
 def write(data: Path, state: Path, journal: Path, collection: str, seed: int) -> None:
-    """Upserts and deletes with a seal after every third, until something ends it."""
+    """Upserts and deletes with a seal after every third and a compaction after every sixth, until something ends it."""
     draw = random.Random(seed)
     descriptor = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     with written(data, state) as opened:
@@ -35,6 +35,8 @@ def write(data: Path, state: Path, journal: Path, collection: str, seed: int) ->
             os.write(descriptor, b"acknowledged\n")
             if step % 3 == 2:
                 opened.writer.seal(collection)
+            if step % 6 == 5:
+                opened.writer.compact(collection)
 
 
 def main() -> None:
@@ -44,7 +46,7 @@ def main() -> None:
         child = os.fork()
         if not child:
             passed = failpoints.arm(None if failpoint == "-" else failpoint)
-            for module in (writer, build, index_reload):
+            for module in (writer, publishing, build, publication, index_reload):
                 module.__dict__["passed"] = passed
             write(Path(data), Path(state), Path(journal), collection, int(seed))
         sys.stdout.write(f"{child}\n")

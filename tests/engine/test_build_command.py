@@ -24,7 +24,7 @@ def source(tmp_path: Path) -> Path:
 
 def _build(data: Path, *sources: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "membudget_engine", "build", "--data", str(data)]
-    argv += [f"--source={source}" for source in sources]
+    argv += [source if source.startswith("--") else f"--source={source}" for source in sources]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
@@ -78,6 +78,20 @@ def test_two_sources_of_one_name_are_refused(tmp_path: Path, source: Path) -> No
         build_sources(tmp_path / "data", [f"core={source}", f"core={tmp_path}"])
 
     assert not (tmp_path / "data").exists()
+
+
+def test_what_is_there_is_kept_where_that_is_asked_for(tmp_path: Path, source: Path) -> None:
+    """R-E16: a step before an engine starts may run again; what is missing is built."""
+    data = tmp_path / "data"
+    build_sources(data, [f"core={source}"])
+    (source / "more.py").write_text(MODULE)
+
+    build_sources(data, [f"core={source}", f"other={source}"], keep=True)
+
+    found = {name: find_newest_generation(data / name).found for name in ("core", "other")}
+    counts = {name: (one.manifest.generation, one.manifest.count) for name, one in found.items() if one is not None}
+    assert {"core": (1, 1), "other": (1, 2)} == counts
+    assert 0 == _build(data, f"core={source}", "--keep").returncode
 
 
 def test_a_tree_without_code_is_told_in_one_line(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def first(tmp_path: Path, make_chunks: ChunkMaker) -> Collection:
 
 def _is_open(collection: Collection) -> bool:
     try:
-        collection.index.search(EMBEDDER.embed(["parse"]), 1)
+        collection.segments[0].index.search(EMBEDDER.embed(["parse"]), 1)
         return len(collection.chunks.get([0])) == 1
     except (IndexClosed, ChunkStoreClosed):
         return False
@@ -65,7 +65,7 @@ def test_without_a_query_the_old_generation_is_closed_at_once(first: Collection)
     assert before is not None
     assert len(catalog.mapped) == 2
     catalog.retire(before)
-    assert (_is_open(first), catalog.mapped) == (False, [second.index])
+    assert (_is_open(first), catalog.mapped) == (False, second.indexes)
     catalog.close()
 
 

@@ -115,6 +115,6 @@ def test_a_closed_collection_answers_with_typed_errors(tmp_path: Path, make_chun
     collection.close()
 
     with pytest.raises(IndexClosed):
-        collection.index.search(EMBEDDER.embed(["parse"]), 1)
+        collection.segments[0].index.search(EMBEDDER.embed(["parse"]), 1)
     with pytest.raises(ChunkStoreClosed):
         collection.chunks.get([0])

@@ -68,3 +68,31 @@ def test_close_ends_idle_connections_at_once_and_used_ones_when_they_come_back(p
             connection.execute("SELECT 1")
     with pytest.raises(ChunkStoreClosed, match="was closed"), pool.connection():
         pass
+
+
+def test_a_file_without_a_name_is_read_on_through_the_connections_that_are_open(
+    pool: ReadOnlyPool, tmp_path: Path
+) -> None:
+    """R-P09: a generation is removed while a query is at it; the next one waits for its connection."""
+    read = threading.Event()
+
+    def read_too() -> None:
+        with pool.connection() as connection:
+            connection.execute("SELECT count(*) FROM t").fetchone()
+            read.set()
+
+    reader = threading.Thread(target=read_too)
+    with pool.connection():
+        (tmp_path / "50% ? # ä" / "a.sqlite").unlink()
+        reader.start()
+        assert not read.wait(0.1)
+    assert read.wait(10)
+    reader.join()
+
+
+def test_a_file_that_was_never_there_is_an_error_at_once(tmp_path: Path) -> None:
+    """R-E15: nobody waits for a connection that will not come."""
+    pool = ReadOnlyPool(tmp_path / "nowhere")
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"), pool.connection():
+        pass
+    pool.close()

@@ -1,7 +1,8 @@
 """Torn and hostile index files: refused before FAISS reads them, or by its reading, and the process goes on.
 
 Files that differ from their manifest never reach FAISS; those here have a manifest that fits them, as an attacker's
-would. `MEMBUDGET_HOSTILE_FILES` says how many of each kind; `make torture` asks for 20,000.
+would. So do chunk store, vectors, dead rows and the manifest itself (`hostile_folder`), and a generation that a writer
+goes on with. `MEMBUDGET_HOSTILE_FILES` says how many of each kind; `make torture` asks for 20,000.
 """
 
 import os
@@ -12,13 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from engine.written import notes, written
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.index.build import build_collection
 from membudget_engine.index.manifest import Representation
 from membudget_engine.ingest.chunk import Chunk
+from membudget_engine.stores.write_log import LOG_FILE
 
 FILES = int(os.environ.get("MEMBUDGET_HOSTILE_FILES", "100"))
 DIMENSION = 16
+WRITES = 10
+"""Each so many-th changed generation is written to and sealed as well."""
+WRITTEN_FILES = ["chunks.sqlite", "dead.bits", "index.faiss", "manifest.json", "vectors.f32"]
 
 _FUZZING = """
 import random, shutil, sys, tempfile
@@ -112,4 +118,42 @@ def test_no_changed_index_file_ends_the_process_or_leads_outside_its_rows(
     publish(
         f"{representation} of {count}: {FILES} changed index files are told by their manifest; with one that fits "
         f"{opened} open, {refused} are refused, none ends the process"
+    )
+
+
+@pytest.fixture(scope="module")
+def written_generation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder whose newest generation a writer has sealed, with chunks that were replaced and deleted."""
+    folder = tmp_path_factory.mktemp("written")
+    with written(folder / "data", folder / "state") as opened:
+        for first in (0, 20, 30):
+            opened.writer.upsert("core", notes(range(first, first + 25), f"from {first}"))
+            opened.writer.delete("core", [f"note-{first + 3}"])
+            opened.writer.seal("core")
+    (folder / "data" / "core" / LOG_FILE).unlink()
+    return folder / "data"
+
+
+def _names(data: Path) -> set[str]:
+    return {file.name for file in (data / "core").rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", WRITTEN_FILES)
+def test_no_changed_file_of_a_written_generation_ends_the_process(
+    written_generation: Path, name: str, publish: Callable[[str], None]
+) -> None:
+    """Faults 59-61, bug 17: opened, searched, read by id, written to, sealed; served or refused with a typed error."""
+    assert WRITTEN_FILES == sorted(_names(written_generation)), "every file has its test"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    script = Path(__file__).with_name("hostile_folder.py")
+    argv = [sys.executable, str(script), str(written_generation), name, str(FILES), "9", str(WRITES)]
+    ended = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    last = ended.stdout.splitlines()[-1:]
+    assert ended.returncode == 0, f"{last} {ended.stderr[-2000:]}"
+    word, opened, told, refused = last[0].split()
+    assert (word, int(opened) + int(refused)) == ("ended", FILES)
+    publish(
+        f"{name}: {FILES} changed files with manifests that fit: {refused} are refused, {opened} open, of which {told} "
+        "are told when they are read; none ends the process"
     )

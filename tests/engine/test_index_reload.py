@@ -179,5 +179,5 @@ def test_a_loaded_collection_is_loaded_again_after_a_reload(
     _build(engine.data, "core", make_chunks(7))
     assert engine.reload() == Reloading(changed=True)
     core = engine.catalog.collections["core"]
-    assert (isinstance(core.index, LoadedIndex), core.manifest.count) == (True, 7)
+    assert (isinstance(core.segments[0].index, LoadedIndex), core.manifest.count) == (True, 7)
     assert engine.indexes.owned_bytes() == (7 + 4) * 16 * 4

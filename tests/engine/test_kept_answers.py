@@ -50,7 +50,7 @@ def test_after_sigkill_what_was_persisted_answers_again(data: Path, tmp_path: Pa
         persisted = _persist(engine)
         engine.process.kill()
         engine.process.wait()
-    assert (persisted.entries, persisted.problem) == (4, None)
+    assert (persisted.entries, persisted.problem) == (8, None)  # each query's answer and its vector
     with EngineProcess(data, tmp_path / "engine") as engine:
         engine.wait_until_serving()
         assert [_answered_by(engine, query) for query in QUERIES] == ["same_words"] * 4

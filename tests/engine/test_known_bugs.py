@@ -15,12 +15,14 @@ from membudget_engine.catalog import Catalog
 from membudget_engine.collection import Collection
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.errors import IndexInvalid
+from membudget_engine.index.dead_rows import DeadRows
 from membudget_engine.index.generations import Generation
 from membudget_engine.index.manifest import INDEX_FILE
 from membudget_engine.index.mapped import MappedIndex
 from membudget_engine.index.page_advice import PAGE_BYTES, FileMapping, PageRange
 from membudget_engine.metrics import EngineCollector
 from membudget_engine.search import Search
+from membudget_engine.segment import Segment
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStore
 from membudget_runtime.arena import page_bytes
 from membudget_runtime.memory_runtime import MemoryRuntime
@@ -122,7 +124,12 @@ def _scrape(indexes: dict[str, MappedIndex], generation: Generation, runtime: Me
     embedder = HashingEmbedder()
     cache = SemanticCache(runtime, embedder.dimension)
     with closing(ChunkStore(generation.directory / CHUNKS_FILE)) as store:
-        collections = {name: Collection(name, generation, index, store) for name, index in indexes.items()}
+        (folder,) = generation.segments
+        dead = (DeadRows(generation.manifest.count),)
+        collections = {
+            name: Collection(name, generation, (Segment(folder, index, store),), dead)
+            for name, index in indexes.items()
+        }
         registry = CollectorRegistry()
         registry.register(EngineCollector(Search(Catalog(collections), embedder, cache), [cache.answers], runtime))
         gauge = metric_names.ENGINE_INDEX_MAPPED.name

@@ -49,7 +49,7 @@ def test_a_written_manifest_is_read_back_equal_with_its_time_in_utc(tmp_path: Pa
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("version", 2),
+        ("version", 3),
         ("count", 0),
         ("dimension", -1),
         ("index_type", "HNSW"),

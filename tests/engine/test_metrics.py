@@ -119,7 +119,7 @@ def test_the_kernel_shows_that_the_index_is_mapped(searched: tuple[Search, Colle
 def test_a_closed_index_has_no_gauge_and_the_scrape_goes_on(searched: tuple[Search, CollectorRegistry]) -> None:
     """R-E01: unknown is not 0."""
     search, registry = searched
-    search.catalog.collections["small"].index.close()
+    search.catalog.collections["small"].segments[0].index.close()
 
     assert _value(registry, metric_names.ENGINE_INDEX_MAPPED, SMALL) is None
     assert _value(registry, metric_names.ENGINE_CACHE_HITS, CACHE) == 0

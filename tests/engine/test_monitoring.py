@@ -33,7 +33,7 @@ VIEW, OPTIMIZE = "/monitoring/memory", "/monitoring/memory/optimize"
 @pytest.fixture
 def rooms(runtime: MemoryRuntime) -> Iterator[Rooms]:
     """Empty."""
-    with closing(Rooms(runtime, HashingEmbedder().dimension, {})) as rooms:
+    with closing(Rooms(runtime, HashingEmbedder(), {})) as rooms:
         yield rooms
 
 
@@ -76,7 +76,7 @@ def test_an_engine_says_what_its_memory_is(small_data: Path, tmp_path: Path) -> 
     assert (view.leaks.on, view.recommendations) == (False, ())
 
 
-CACHES = ["semanticCache", "queryCache", "responseCache", "fileCache", "historyCache", "sessions"]
+CACHES = ["semanticCache", "queryCache", "responseCache", "fileCache", "historyCache", "sessions", "embeddingCache"]
 
 
 def test_a_run_by_hand_over_http_says_what_the_kernel_saw(small_data: Path, tmp_path: Path) -> None:

@@ -7,22 +7,24 @@ import pytest
 
 from engine.written import note
 from membudget_engine.embedder import Vectors
+from membudget_engine.index.dead_rows import DeadRows
 from membudget_engine.index.delta import BLOCK_ROWS, Delta, block_bytes
 from membudget_engine.overlay import Overlay
+from membudget_engine.segment import Found
 from membudget_engine.stores.write_log import Write, WriteLog
 
 DIMENSION = 4
 SEALED = np.eye(DIMENSION, dtype=np.float32)
-"""Four rows of a generation."""
+"""Four rows of a generation of two segments, of one row and of three."""
 
 
 @pytest.fixture
 def overlay(tmp_path: Path) -> Overlay:
     """With nothing written."""
-    return Overlay(len(SEALED), DIMENSION, WriteLog(tmp_path, DIMENSION, 0))
+    return Overlay([DeadRows(1), DeadRows(3)], DIMENSION, WriteLog(tmp_path, DIMENSION, 0))
 
 
-def _nearest(vector: Vectors, hits: int) -> list[tuple[float, int]]:
+def _nearest(vector: Vectors, hits: int) -> list[Found]:
     likeness = SEALED @ vector[0]
     return [(float(likeness[row]), int(row)) for row in np.argsort(-likeness, kind="stable")[:hits]]
 
@@ -55,14 +57,14 @@ def test_between_the_new_row_and_the_end_of_an_older_one_a_query_finds_the_new_o
     assert delta.id_at(1) == "note"
 
 
-def test_masked_rows_are_asked_past_until_there_are_enough_or_no_more(overlay: Overlay) -> None:
-    """R-E18: with three of four masked one is left, however many are asked for."""
-    for row in (0, 1, 2):
-        overlay.apply(Write(f"note-{row}"), row + 1, row)
+def test_a_write_ends_the_row_that_it_replaces_in_whichever_segment(overlay: Overlay) -> None:
+    """R-E18: rows are numbered through; the first of four is in a segment of its own."""
+    for sequence, row in enumerate((0, 3, None, 3), start=1):
+        overlay.apply(Write(f"note-{row}"), sequence, row)
 
-    assert [3] == [row for _, row in overlay.find(_nearest, _asked(0), 3)]
-    assert [3] == [row for _, row in overlay.find(_nearest, _asked(0), 1)]
-    assert (overlay.masked_rows, overlay.sequence) == (3, 3)
+    assert [[0], [2]] == [rows.numbers() for rows in overlay.dead]
+    assert [True, False, False, True] == [overlay.is_dead(row) for row in range(4)]
+    assert (overlay.dead_rows, overlay.sequence, overlay.owned_bytes) == (2, 4, 2)
 
 
 def test_a_delta_holds_the_bytes_it_says_in_whole_blocks() -> None:

@@ -33,7 +33,7 @@ TAG, OTHER_TAG = b"8 bytes.", b"8 others"
 @pytest.fixture
 def rooms(runtime: MemoryRuntime) -> Iterator[Rooms]:
     """Empty."""
-    with closing(Rooms(runtime, HashingEmbedder().dimension, {})) as rooms:
+    with closing(Rooms(runtime, HashingEmbedder(), {})) as rooms:
         yield rooms
 
 
@@ -49,7 +49,7 @@ def test_an_identical_query_is_answered_from_the_query_cache(search: Search, roo
     """R-E06: to the byte, when the semantic cache has let go of it too, and without looking into the index."""
     first = search.answer("small", QUERY, 5)
     rooms.semantic.answers.clear()
-    search.catalog.collections["small"].index.close()
+    search.catalog.collections["small"].segments[0].index.close()
 
     again = search.answer("small", f"  {QUERY} ", 5)
 
@@ -115,20 +115,21 @@ def test_a_chunk_is_encoded_once(search: Search, rooms: Rooms) -> None:
     (hit,) = msgspec.json.decode(search.answer("small", QUERY, 1).hits)
     wanted = hit["chunk"]["id"]
     body = search.chunk_body("small", wanted)
-    search.catalog.collections["small"].chunks.close()
+    search.catalog.collections["small"].segments[0].chunks.close()
 
     assert search.chunk_body("small", wanted) == body
     assert (rooms.responses.kept.counters.hits, len(rooms.responses.kept)) == (1, 1)
 
 
 def test_what_left_with_its_generation_is_in_no_room(search: Search, rooms: Rooms) -> None:
-    """R-E06, R-P09: a reload drops the collection's answers everywhere."""
+    """R-E06, R-P09: a reload drops the collection's answers everywhere; vectors of texts stay (R-E03)."""
     (hit,) = msgspec.json.decode(search.answer("small", QUERY, 1).hits)
     search.chunk_body("small", hit["chunk"]["id"])
+    rooms.embedder.embed_query(QUERY, "small")
 
     rooms.forget("small")
 
-    assert [len(cache) for cache in rooms.caches] == [0] * 6
+    assert {cache.name: len(cache) for cache in rooms.caches if len(cache)} == {"embeddingCache": 1}
 
 
 def test_every_room_has_its_metrics(search: Search, rooms: Rooms, runtime: MemoryRuntime) -> None:
@@ -141,7 +142,7 @@ def test_every_room_has_its_metrics(search: Search, rooms: Rooms, runtime: Memor
     counters = (metric_names.ENGINE_CACHE_ENTRIES, metric_names.ENGINE_CACHE_HITS, metric_names.ENGINE_CACHE_MISSES)
     queries = {"cache": query_cache.QUERY_CACHE}
     assert [registry.get_sample_value(metric.name, queries) for metric in counters] == [1, 1, 1]
-    names = {"semanticCache", "queryCache", "responseCache", "fileCache", "historyCache", "sessions"}
+    names = {"semanticCache", "queryCache", "responseCache", "fileCache", "historyCache", "sessions", "embeddingCache"}
     for metric in (*counters, metric_names.ENGINE_CACHE_EVICTIONS, metric_names.ENGINE_CACHE_REFUSED):
         assert {name for name in names if registry.get_sample_value(metric.name, {"cache": name}) is not None} == names
     owned = {part.name: part.owned_bytes for part in runtime.report().components}

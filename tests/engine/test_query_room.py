@@ -7,11 +7,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from engine.written import EMBEDDER, Written, note, notes, written
+from membudget_contract import metric_names
 from membudget_contract.policy import Signal
 from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_engine.index.effort import Effort
+from membudget_engine.metrics import EngineCollector
 from membudget_engine.query_room import QueryRoom
 from membudget_engine.search import AnsweredBy, Hit, Search
 from membudget_runtime.errors import NoRoom
@@ -60,11 +63,20 @@ def test_with_room_a_query_has_full_effort_and_its_answer_is_kept(tmp_path: Path
 
 
 def test_a_little_over_its_budget_it_answers_with_less_effort(tmp_path: Path) -> None:
-    """R-E21: smaller rerank, before anything is refused."""
-    with _opened(tmp_path, 0.9) as (_, search, room):
+    """R-E21: smaller rerank, before anything is refused; a scrape counts them."""
+    with _opened(tmp_path, 0.9) as (opened, search, room):
         assert _ids(search, "first note_17")[0] == "note-17"
         assert search.answer("core", "first note_17", 5).answered_by is AnsweredBy.INDEX
         assert (room.reduced, room.refused) == (2, 0)
+        assert _scraped(search, opened) == (2, 0)
+
+
+def _scraped(search: Search, opened: Written) -> tuple[float | None, float | None]:
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(search, [], opened.runtime))
+    names = (metric_names.ENGINE_QUERIES_REDUCED.name, metric_names.ENGINE_QUERIES_REFUSED.name)
+    reduced, refused = (registry.get_sample_value(name) for name in names)
+    return reduced, refused
 
 
 def test_a_process_over_its_base_limit_still_answers_with_full_effort(tmp_path: Path) -> None:
@@ -101,6 +113,7 @@ def test_far_over_its_budget_queries_are_refused_and_what_needs_no_memory_works(
         with pytest.raises(NoRoom):
             opened.writer.upsert("core", [note(1, "more")])
         assert room.refused == 1
+        assert _scraped(search, opened) == (0, 1)
         assert opened.writer.delete("core", ["note-1"]) == 1
         assert search.chunk_body("core", "note-1") is None
         assert search.chunk_body("core", "note-2") is not None

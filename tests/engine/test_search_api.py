@@ -59,6 +59,7 @@ def test_collections_are_listed_with_what_they_were_made_of(engine: EngineProces
         "embedder": "hashing-384-v1",
         "representation": "Exact",
         "recall": None,
+        "reduction": None,
         "index_bytes": 0,
     }
 

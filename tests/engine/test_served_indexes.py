@@ -76,7 +76,7 @@ def served(small_data: Path, runtime: MemoryRuntime) -> Iterator[tuple[Catalog, 
 
 def forms(catalog: Catalog) -> Mapping[str, bool]:
     """Whether each collection is loaded."""
-    return {name: isinstance(opened.index, LoadedIndex) for name, opened in catalog.collections.items()}
+    return {name: isinstance(opened.segments[0].index, LoadedIndex) for name, opened in catalog.collections.items()}
 
 
 def test_the_plan_moves_the_index_in_both_directions(

@@ -16,7 +16,7 @@ import pytest
 
 from engine.engine_process import wait_until
 from engine.test_vector_source import write_fvecs
-from membudget_engine.build_command import FileSteps, build_sources
+from membudget_engine.build_command import build_sources
 from membudget_engine.collection import open_generation
 from membudget_engine.embedder import HashingEmbedder, Vectors
 from membudget_engine.errors import BuildFailed, ChunkStoreInvalid, SourceInvalid
@@ -26,6 +26,7 @@ from membudget_engine.index.staged_build import STAGING_FOLDER, Ingestion, Progr
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.ingest.document_source import DocumentSource, Keys
 from membudget_engine.ingest.record import Extent, Record
+from membudget_engine.ingest.steps import FileSteps
 from membudget_engine.ingest.vector_source import VectorSource
 from memory_cgroup import memory_cgroup
 

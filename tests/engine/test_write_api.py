@@ -71,6 +71,8 @@ def test_vectors_may_be_given_and_are_asked_for_by_a_vector(engine_that_writes: 
         (b'{"chunks": [], "colour": 1}', 400, "Invalid"),
         (b'{"chunks": [{"id": "x"}]}', 400, "Invalid"),
         (b'{"chunks": [], "representation": "Small"}', 400, "Invalid"),
+        (msgspec.json.encode({"chunks": notes(range(1), "text")}).replace(b'line":1', b'line":-1'), 400, "Invalid"),
+        (msgspec.json.encode({"chunks": notes(range(1), "text")}).replace(b'line":1', b'line":1e300'), 400, "Invalid"),
         (b"[" * 100_000, 400, "Invalid"),
         (b" " * (MAX_WRITE_BYTES + 1), 413, "TooLarge"),
     ],

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from membudget_cli.demo.stack import free_port
+from membudget_cli.programs import free_port
 from membudget_cli.sidecar_client import SidecarClient, UnixSocket
 from membudget_contract.sidecar_api import ActionKind, ActionRecord
 from memory_cgroup import MemoryCgroup

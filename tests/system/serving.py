@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from membudget_cli.demo.agents import Agents
-from membudget_cli.demo.stack import free_port
 from membudget_cli.demo.trace import Query, distinct_queries, skewed
+from membudget_cli.programs import free_port
 from membudget_cli.sidecar_client import SidecarClient, UnixSocket
 from membudget_contract.sidecar_api import Status
 from membudget_engine.ingest.python_source import standard_library_root

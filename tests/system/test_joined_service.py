@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from membudget_cli.demo.stack import free_port
+from membudget_cli.programs import free_port
 from membudget_cli.sidecar_client import SOCKET, SidecarClient, UnixSocket
 from membudget_contract.breakdown_api import Breakdown
 from membudget_contract.quantities import MIB

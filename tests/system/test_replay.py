@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
-from membudget_cli.demo.stack import free_port
+from membudget_cli.programs import free_port
 from membudget_cli.replay.comparison import compare, deeds_of, predicted_deeds
 from membudget_cli.replay.effects import learn_effects
 from membudget_cli.replay.recording_file import Session, read_recording

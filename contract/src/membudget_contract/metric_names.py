@@ -105,12 +105,30 @@ READING_ERRORS: Final = Metric("membudget_reading_errors_total", "Readings that 
 SAMPLE_SECONDS: Final = Metric("membudget_sample_cpu_seconds_total", "CPU time the sidecar spent on samples.")
 
 ENGINE_QUERIES: Final = Metric("membudget_engine_queries_total", "Queries by how they were answered.", ("answer",))
+ENGINE_QUERIES_REDUCED: Final = Metric(
+    "membudget_engine_queries_reduced_total", "Queries answered with less effort because there was little room."
+)
+ENGINE_QUERIES_REFUSED: Final = Metric(
+    "membudget_engine_queries_refused_total", "Queries refused because there was no room, to be asked again."
+)
 ENGINE_QUERY_SECONDS: Final = Metric("membudget_engine_query_duration_seconds", "Time to answer a query.")
 ENGINE_CHUNKS: Final = Metric("membudget_engine_chunks", "Chunks in the open generation.", ("collection",))
 ENGINE_INDEX_MAPPED: Final = Metric(
     "membudget_engine_index_mapped",
     "1 when the index is file-backed, as the kernel shows it.",
     ("collection",),
+)
+ENGINE_SEGMENTS: Final = Metric(
+    "membudget_engine_segments", "Segments of the open generation; each is looked into by every query.", ("collection",)
+)
+ENGINE_DEAD_ROWS: Final = Metric(
+    "membudget_engine_dead_rows", "Rows of segments that were replaced or deleted and not merged away.", ("collection",)
+)
+ENGINE_PUBLICATIONS: Final = Metric(
+    "membudget_engine_publications_total", "Generations this writer published: seals and compactions.", ("kind",)
+)
+ENGINE_PUBLISHED_BYTES: Final = Metric(
+    "membudget_engine_published_bytes_total", "Bytes this writer's seals and compactions wrote to files.", ("kind",)
 )
 ENGINE_COMPONENT_OWNED: Final = Metric(
     "membudget_engine_component_owned_bytes", "Anonymous bytes a component owns.", ("component",)
@@ -125,6 +143,19 @@ ENGINE_CACHE_EVICTIONS: Final = Metric(
 )
 ENGINE_CACHE_REFUSED: Final = Metric(
     "membudget_engine_cache_refused_total", "Entries not cached because there was no room.", ("cache",)
+)
+ENGINE_EMBEDDING_ENTRIES: Final = Metric(
+    "membudget_engine_embedding_entries",
+    "Vectors of texts that are kept, cold ones compressed.",
+    ("level",),
+)
+ENGINE_EMBEDDING_HITS: Final = Metric(
+    "membudget_engine_embedding_hits_total", "Look-ups of a text's vector that found it there.", ("level",)
+)
+ENGINE_EMBEDDING_MISSES: Final = Metric(
+    "membudget_engine_embedding_misses_total",
+    "Look-ups of a text's vector that did not find it there: those of cold were not answered at all.",
+    ("level",),
 )
 
 CONTROLLER_POLICIES: Final = Metric("membudget_controller_policies", "Policies that are seen.")

@@ -7,20 +7,30 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
 from membudget_engine.health_check import not_ready_because
 from membudget_engine.reload_signal import ReloadSignal
-from membudget_engine.settings import GRACE_SECONDS, EngineSettings, limit_thread_pools, processors
+from membudget_engine.settings import (
+    EMBEDDER_KEY,
+    GRACE_SECONDS,
+    EmbeddingServer,
+    EngineSettings,
+    limit_thread_pools,
+    processors,
+)
 from membudget_engine.stop_signal import StopAsked, StopSignal, ignore_signals
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 refused or not ready with a reason, 2 wrong arguments."""
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
     if parsed.command == "check":
         return _check(parsed)
+    parsed.embedding_server = _embedding_server(parser, parsed)
     try:
         # Before anything heavy: as process 1 it would not hear a signal that comes earlier.
         signals = (StopSignal(), ReloadSignal()) if parsed.command == "serve" else None
@@ -80,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
         help="Exact (mapped float32, the default), Float16, Int8, or Compact (codes in memory, mapped float16 rows)",
     )
     build.add_argument(
+        "--reduce",
+        action="append",
+        default=[],
+        metavar="NAME[=PLACES]",
+        help="project its vectors on their first principal components, 256 unless said; what is lost is measured",
+    )
+    build.add_argument(
         "--memory", default="512Mi", metavar="QUANTITY", help="anonymous memory for building from a file"
     )
     build.add_argument(
@@ -88,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--only", action="append", default=[], metavar="FIELD=PATTERN", help="leave out documents that do not match"
     )
+    build.add_argument("--keep", action="store_true", help="leave a collection that is there already as it is")
+    _add_embedder(build)
     serve = commands.add_parser("serve", help="answer queries")
     serve.add_argument("--data", type=Path, required=True, help="folder of the collections")
     serve.add_argument("--state", type=Path, required=True, help="own folder: last budgets, spilled values")
@@ -105,10 +124,30 @@ def _parser() -> argparse.ArgumentParser:
         help="the tree that this collection was built from: its files and their history are served",
     )
     serve.add_argument("--writer", action="store_true", help="take writes; the data folder is this engine's alone then")
+    _add_embedder(serve)
     check = commands.add_parser("check", help="say by the exit code whether an engine is ready: 0 it is, 1 it is not")
     check.add_argument("--host", default="127.0.0.1", help="where it serves")
     check.add_argument("--port", type=_port, default=8080)
     return parser
+
+
+def _add_embedder(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--embedder", metavar="URL", help="an OpenAI-compatible API, as http://127.0.0.1:8000/v1; default: built in"
+    )
+    command.add_argument("--embedder-model", default="", metavar="NAME", help="what it is asked for")
+    command.add_argument("--embedder-dimension", type=int, default=0, metavar="PLACES", help="of its vectors")
+
+
+def _embedding_server(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> EmbeddingServer | None:
+    """What the arguments name; they are refused when it cannot be asked."""
+    if parsed.embedder is None:
+        return None
+    key = os.environ.get(EMBEDDER_KEY)
+    try:
+        return EmbeddingServer(parsed.embedder, parsed.embedder_model, parsed.embedder_dimension, key)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _port(text: str) -> int:
@@ -153,6 +192,7 @@ def _serve(parsed: argparse.Namespace, stop: StopSignal, reload_signal: ReloadSi
         parsed.grace,
         writer=parsed.writer,
         sources=tuple(parsed.source),
+        embedding_server=parsed.embedding_server,
     )
     serve(settings, stop, reload_signal)
 
@@ -160,7 +200,8 @@ def _serve(parsed: argparse.Namespace, stop: StopSignal, reload_signal: ReloadSi
 def _build(parsed: argparse.Namespace) -> None:
     limit_thread_pools(processors())
     from membudget_contract.quantities import parse_quantity
-    from membudget_engine.build_command import FileSteps, build_sources
+    from membudget_engine.build_command import build_sources
+    from membudget_engine.ingest.steps import FileSteps
 
     steps = FileSteps(parsed.key, parsed.only)
     build_sources(
@@ -169,6 +210,9 @@ def _build(parsed: argparse.Namespace) -> None:
         parsed.representation,
         memory_bytes=parse_quantity(parsed.memory),
         file_steps=steps,
+        keep=parsed.keep,
+        reductions=parsed.reduce,
+        embedding_server=parsed.embedding_server,
     )
 
 

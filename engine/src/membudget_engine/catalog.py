@@ -7,26 +7,27 @@ comes next (`index_reload`) nor whether it is mapped or loaded (`served_indexes`
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from membudget_engine.collection import Collection
 from membudget_engine.errors import CollectionMissing
 from membudget_engine.index.compact import CompactIndex
-from membudget_engine.index.loaded import LoadedIndex, PagedIndex
+from membudget_engine.index.loaded import Index, LoadedIndex, PagedIndex
 from membudget_engine.overlay import Overlay
 
 
 class Served:
     """One open generation and how many queries are at it."""
 
-    __slots__ = ("closed", "collection", "queries", "retired")
+    __slots__ = ("closed", "closing", "collection", "queries", "retired")
 
     def __init__(self, collection: Collection) -> None:
         self.collection = collection
         self.queries = 0
         self.retired = False
+        self.closing = False
         self.closed = threading.Event()
 
 
@@ -92,13 +93,15 @@ class Catalog:
             self._close(served)
 
     def loaded_bytes(self) -> int:
-        """Anonymous memory of all loaded indexes that are open, of codes of compact ones, and of what was written."""
+        """Anonymous memory of all loaded indexes that are open, of codes of compact ones, and of what was written.
+
+        Each counts once, whichever generations share it.
+        """
         opened = [served.collection for served in self._open]
-        indexes = (collection.index for collection in opened)
-        overlays = {id(collection.overlay): collection.overlay for collection in opened}.values()
-        return sum(index.owned_bytes for index in indexes if isinstance(index, LoadedIndex | CompactIndex)) + sum(
-            overlay.owned_bytes for overlay in overlays if overlay is not None
-        )
+        loaded = [one for one in _indexes(opened) if isinstance(one, LoadedIndex | CompactIndex)]
+        deltas = {id(one.overlay): one.overlay.delta for one in opened if one.overlay is not None}
+        dead = {id(rows): rows for one in opened for rows in (*one.sealed_dead, *one.dead)}
+        return sum(one.owned_bytes for one in (*loaded, *deltas.values(), *dead.values()))
 
     def close(self) -> None:
         """Close everything, whoever is at it."""
@@ -106,6 +109,10 @@ class Catalog:
             self._close(served)
 
     def _close(self, served: Served) -> None:
+        with self._lock:
+            if served.closing:
+                return
+            served.closing = True
         served.collection.close()
         with self._lock:
             self._open = tuple(other for other in self._open if other is not served)
@@ -113,5 +120,10 @@ class Catalog:
         served.closed.set()
 
     def _list_mapped(self) -> None:
-        indexes = [served.collection.index for served in self._open]
-        self.mapped[:] = [index for index in indexes if isinstance(index, PagedIndex)]
+        opened = [served.collection for served in self._open]
+        self.mapped[:] = [index for index in _indexes(opened) if isinstance(index, PagedIndex)]
+
+
+def _indexes(collections: Sequence[Collection]) -> list[Index]:
+    """Of all of them, each once."""
+    return list({id(index): index for collection in collections for index in collection.indexes}.values())

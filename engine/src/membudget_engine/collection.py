@@ -1,8 +1,8 @@
-"""A collection as it is served: one generation, its index and its chunks.
+"""A collection as it is served: one generation, its segments, and what was written since.
 
-Covers: opening all collections of a data folder, and one generation. Does not cover building (`index.build`),
-searching over them (`search`) nor exchanging them while queries run (`catalog`). One that cannot be served is told
-and left out: the others are.
+Covers: opening all collections of a data folder, and one generation. Does not cover building (`index.build`), one
+segment (`segment`), searching over collections (`search`) nor exchanging them while queries run (`catalog`). One that
+cannot be served is told and left out: the others are.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from pathlib import Path
 import msgspec
 
 from membudget_engine.embedder import GIVEN, Embedder, Vectors
-from membudget_engine.errors import ChunkStoreInvalid, CollectionMissing, IndexInvalid
-from membudget_engine.index.compact import CompactIndex
+from membudget_engine.errors import ChunkStoreInvalid, CollectionMissing, FileDamaged, IndexInvalid, QueryInvalid
+from membudget_engine.index.dead_rows import DeadRows, read_dead_rows
 from membudget_engine.index.effort import Effort, query_bytes
-from membudget_engine.index.generations import Generation, find_newest_generation
+from membudget_engine.index.generations import Generation, SegmentFolder, find_newest_generation
 from membudget_engine.index.loaded import Index, LoadedIndex
-from membudget_engine.index.manifest import Manifest
+from membudget_engine.index.manifest import REDUCTION_FILE, Manifest
 from membudget_engine.index.mapped import MappedIndex
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.overlay import Overlay
-from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStore
+from membudget_engine.reduction.pca import Reduction, read_reduction
+from membudget_engine.segment import Found, Segment
+from membudget_engine.stores.segment_chunks import SegmentChunks
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +40,21 @@ class Collection:
 
     name: str
     generation: Generation
-    index: Index
-    chunks: ChunkStore
+    segments: tuple[Segment, ...]
+    """Oldest first; this collection holds each of them."""
+    sealed_dead: tuple[DeadRows, ...]
+    """Of each segment, as the generation's files have them."""
+    reduction: Reduction | None = None
+    """What vectors of queries and writes are reduced by; None where they are kept as they come."""
     overlay: Overlay | None = None
     """What was written since, where this engine writes."""
+    chunks: SegmentChunks = field(init=False)
     _manifest_digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         manifest = msgspec.json.encode(self.manifest)
         object.__setattr__(self, "_manifest_digest", hashlib.blake2b(manifest, digest_size=8).digest())
+        object.__setattr__(self, "chunks", SegmentChunks([segment.chunks for segment in self.segments]))
 
     @property
     def tag(self) -> bytes:
@@ -62,23 +70,46 @@ class Collection:
         return self.generation.manifest
 
     @property
+    def indexes(self) -> list[Index]:
+        """Of all segments."""
+        return [segment.index for segment in self.segments]
+
+    @property
+    def dead(self) -> tuple[DeadRows, ...]:
+        """Of each segment, by now."""
+        return self.sealed_dead if self.overlay is None else self.overlay.dead
+
+    @property
     def count(self) -> int:
         """Chunks that queries can find."""
-        overlay = self.overlay
-        written = 0 if overlay is None else len(overlay.delta) - overlay.masked_rows
-        return self.manifest.count + written
+        written = 0 if self.overlay is None else len(self.overlay.delta)
+        return self.manifest.count - sum(rows.dead for rows in self.dead) + written
 
-    def find(self, vector: Vectors, hits: int, effort: Effort = Effort.FULL) -> list[tuple[float, int]]:
+    def find(self, vector: Vectors, hits: int, effort: Effort = Effort.FULL) -> list[Found]:
         """Scores and rows of the chunks nearest to one vector, of shape (1, dimension), best first.
 
         Rows mean something to `chunks_at` as long as the tag stays. Raises as the index's search.
         """
+        if self.reduction is None:
+            return self._nearest(vector, hits, effort)
+        if vector.shape[1] != self.reduction.full_dimension:
+            raise QueryInvalid(
+                f"a query of {self.reduction.full_dimension} places is asked for, not of {vector.shape[1]}"
+            )
+        asked, raised = self.reduction.query(vector)
+        return [(score + raised, row) for score, row in self._nearest(asked, hits, effort)]
+
+    def kept_rows(self, vectors: Vectors) -> Vectors:
+        """Vectors of the full dimension as this collection keeps them."""
+        return vectors if self.reduction is None else self.reduction.rows(vectors)
+
+    def _nearest(self, vector: Vectors, hits: int, effort: Effort) -> list[Found]:
         if self.overlay is None:
             return self._find_sealed(effort, vector, hits)
         return self.overlay.find(partial(self._find_sealed, effort), vector, hits)
 
     def query_bytes(self, hits: int) -> int:
-        """Anonymous bytes of a query for so many hits."""
+        """Anonymous bytes of a query for so many hits: segments are searched one after the other."""
         return query_bytes(self.manifest, hits)
 
     def chunks_at(self, rows: Sequence[int]) -> list[Chunk | None]:
@@ -95,22 +126,30 @@ class Collection:
 
     def chunk(self, chunk_id: str) -> Chunk | None:
         """The chunk of this id, or None."""
-        overlay = self.overlay
-        if overlay is None:
-            return self.chunks.get_by_id(chunk_id)
         row = self.chunks.row_of(chunk_id)
-        if row is not None and not overlay.masked[row]:
-            return self.chunks.get([row])[0]
-        return overlay.log.chunks([chunk_id]).get(chunk_id) if chunk_id in overlay.delta else None
+        if row is not None:
+            number, own = self.chunks.place(row)
+            if own not in self.dead[number]:
+                return self.chunks.get([row])[0]
+        overlay = self.overlay
+        if overlay is None or chunk_id not in overlay.delta:
+            return None
+        return overlay.log.chunks([chunk_id]).get(chunk_id)
 
     def close(self) -> None:
-        """Drop index and store; queries in flight finish on what they hold."""
-        self.index.close()
-        self.chunks.close()
+        """Let go of the segments; queries in flight finish on what they hold."""
+        for segment in self.segments:
+            segment.close()
 
-    def _find_sealed(self, effort: Effort, vector: Vectors, hits: int) -> list[tuple[float, int]]:
-        scores, rows = self.index.search(vector, hits, effort)
-        return [(float(score), int(row)) for score, row in zip(scores[0], rows[0], strict=True) if row >= 0]
+    def _find_sealed(self, effort: Effort, vector: Vectors, hits: int) -> list[Found]:
+        found: list[Found] = []
+        first = 0
+        for segment, dead in zip(self.segments, self.dead, strict=True):
+            found += [(score, first + row) for score, row in segment.find(vector, hits, dead, effort)]
+            first += dead.count
+        if len(self.segments) > 1:
+            found.sort(key=lambda one: -one[0])
+        return found[:hits]
 
 
 def open_collections(data_folder: Path, embedder: Embedder, *, to_write: bool = False) -> dict[str, Collection]:
@@ -123,7 +162,7 @@ def open_collections(data_folder: Path, embedder: Embedder, *, to_write: bool = 
     for folder in collection_folders(data_folder):
         try:
             collection = _open_newest(folder, embedder)
-        except (IndexInvalid, ChunkStoreInvalid, OSError) as error:
+        except (IndexInvalid, ChunkStoreInvalid, FileDamaged, OSError) as error:
             # OSError: a volume's lost+found may not be listed.
             log.warning("skipped %s: %s", folder, error)
             continue
@@ -143,22 +182,40 @@ def collection_folders(data_folder: Path) -> list[Path]:
 
 
 def open_generation(
-    name: str, generation: Generation, kind: type[MappedIndex | LoadedIndex] = MappedIndex
+    name: str,
+    generation: Generation,
+    kind: type[MappedIndex | LoadedIndex] | None = None,
+    former: Collection | None = None,
 ) -> Collection:
-    """One generation whose files were verified.
+    """One generation whose files were verified; segments that `former` has open are shared with it.
+
+    Only those of this kind, where one is named; else those that are not open yet are mapped.
 
     Raises:
-        IndexInvalid, ChunkStoreInvalid, OSError: it cannot be served.
+        IndexInvalid, ChunkStoreInvalid, FileDamaged, OSError: it cannot be served.
     """
-    compact = generation.manifest.representation == "Compact"
-    if compact and kind is LoadedIndex:
-        raise IndexInvalid(f"{name} is Compact: its rows are served mapped, its codes are in memory already")
+    dead = read_dead_rows(generation.directory, generation.manifest)
+    # The same in all of them: it stays the collection's.
+    reduction = None
+    if generation.manifest.reduction is not None:
+        reduction = read_reduction(generation.segments[0].directory / REDUCTION_FILE)
+    known = {} if former is None else {one.folder.directory: one for one in former.segments}
     with ExitStack() as on_failure:
-        index = (CompactIndex if compact else kind).open(generation.directory, generation.manifest)
-        on_failure.callback(index.close)
-        collection = Collection(name, generation, index, ChunkStore(generation.directory / CHUNKS_FILE))
+        segments: list[Segment] = []
+        for folder in generation.segments:
+            segment = known.get(folder.directory)
+            if segment is None or not _is_of(segment, folder, kind) or not segment.shared():
+                segment = Segment.open(folder, kind or MappedIndex)
+            on_failure.callback(segment.close)
+            segments.append(segment)
         on_failure.pop_all()
-    return collection
+    return Collection(name, generation, tuple(segments), dead, reduction)
+
+
+def _is_of(segment: Segment, folder: SegmentFolder, kind: type[MappedIndex | LoadedIndex] | None) -> bool:
+    return segment.folder == folder and (
+        kind is None or isinstance(segment.index, LoadedIndex) == (kind is LoadedIndex)
+    )
 
 
 def embedder_problem(manifest: Manifest, embedder: Embedder) -> str | None:

@@ -96,7 +96,18 @@ class Embedder(Protocol):
         ...
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """One row for each text, of length 1, or 0 for a text that says nothing. Shape (len(texts), dimension)."""
+        """One row for each text, of length 1, or 0 for a text that says nothing. Shape (len(texts), dimension).
+
+        Raises EmbedderUnavailable, EmbeddingInvalid where the embedder is a server.
+        """
+        ...
+
+
+class QueryEmbedder(Embedder, Protocol):
+    """One that is told of whom a text is asked: what is kept of it counts as that collection's."""
+
+    def embed_query(self, text: str, collection: str) -> Vectors:
+        """Shape (1, dimension). Raises as `embed`."""
         ...
 
 
@@ -138,7 +149,12 @@ class HashingEmbedder:
             return np.zeros(shape, dtype=np.float32)
         sums = np.zeros(shape[0] * shape[1])
         np.add.at(sums, np.concatenate(places), np.concatenate(weights))
-        return _normalised(sums.reshape(shape))
+        return normalised(sums.reshape(shape))
+
+    def embed_query(self, text: str, collection: str) -> Vectors:
+        """As any text."""
+        del collection
+        return self.embed([text])
 
 
 _TERM_WEIGHTS = [0.0, *(1.0 + math.log(count) for count in range(1, 1024))]
@@ -173,7 +189,8 @@ def _place_and_sign(feature: str, dimension: int) -> tuple[int, float]:
     return (digest >> 1) % dimension, 1.0 if digest & 1 else -1.0
 
 
-def _normalised(rows: npt.NDArray[np.float64]) -> Vectors:
+def normalised(rows: npt.NDArray[np.float64]) -> Vectors:
+    """Rows of length 1; a row of zeros stays one."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     lengths[lengths == 0.0] = 1.0
     return np.ascontiguousarray(rows / lengths, dtype=np.float32)

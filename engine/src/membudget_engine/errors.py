@@ -18,11 +18,19 @@ EngineError
 ├── WriteFailed          the volume did not take a write; nothing of it holds
 ├── WriteLogInvalid      the log of writes cannot be read
 ├── SealPending          no room for more writes until those before them are sealed
+├── BodyLate             the body of a request came too slowly
+├── BodyTooLarge         it has more bytes than one request may
+├── BodyEnded            nobody is there any more to read it
+├── UploadMissing        nothing was ingested under this name
+├── UploadRunning        the same upload is under way
+├── UploadDiffers        what was sent again is not what it was, or begins elsewhere
 ├── SessionMissing       no such session, or none any more
 ├── SessionsFull         no room for a session
 ├── FileMissing          no such source file, or none that may be read
 ├── HistoryUnavailable   git could not tell the history of a file
 ├── MeasurementRunning   an optimisation is being measured
+├── EmbedderUnavailable  the embedding server did not answer, or not in time
+├── EmbeddingInvalid     its answer is not the vectors that were asked for
 ├── VectorInvalid        a vector that float16 cannot hold, or of another length
 └── VectorStoreFailed    the disk did not take or give back a vector
 
@@ -102,6 +110,30 @@ class SealPending(EngineError):
     """Unsealed writes fill their bound, and are being sealed or wait for room to: try again in a moment."""
 
 
+class BodyLate(EngineError):
+    """The body of a request stood still, or took too long in all. Retriable."""
+
+
+class BodyTooLarge(EngineError):
+    """The body has more bytes than one request may have: send it in parts."""
+
+
+class BodyEnded(EngineError):
+    """Whoever was to read the body is stopping. Retriable."""
+
+
+class UploadMissing(EngineError):
+    """Nothing was ingested under this name, or so long ago that it is forgotten."""
+
+
+class UploadRunning(EngineError):
+    """This upload is being taken on another connection: wait until that ends. Retriable."""
+
+
+class UploadDiffers(EngineError):
+    """What came differs from what was acknowledged under this name: take another name, or send the same again."""
+
+
 class SessionMissing(EngineError):
     """No session of that id, or none any more: start one."""
 
@@ -120,6 +152,14 @@ class HistoryUnavailable(EngineError):
 
 class MeasurementRunning(EngineError):
     """One optimisation at a time, or the figures of each would be those of the other too."""
+
+
+class EmbedderUnavailable(EngineError):
+    """The embedding server did not answer in time, or says that it cannot now; retriable."""
+
+
+class EmbeddingInvalid(EngineError):
+    """The embedding server refused, or its answer has too few vectors, another dimension, NaN, or too many bytes."""
 
 
 class VectorInvalid(EngineError):

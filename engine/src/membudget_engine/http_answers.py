@@ -16,8 +16,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from membudget_contract.control_api import Problem
+from membudget_contract.decoding import decode_json
 from membudget_engine.errors import (
+    BodyLate,
+    BodyTooLarge,
     CollectionMissing,
+    EmbeddingInvalid,
     EngineError,
     FileMissing,
     MeasurementRunning,
@@ -25,6 +29,10 @@ from membudget_engine.errors import (
     ReadOnly,
     SealPending,
     SessionMissing,
+    SourceInvalid,
+    UploadDiffers,
+    UploadMissing,
+    UploadRunning,
     WriteInvalid,
 )
 from membudget_engine.settings import MAX_BODY_BYTES
@@ -37,18 +45,26 @@ _Message = TypeVar("_Message")
 _STATUS: Final[Mapping[type[Exception], int]] = {
     QueryInvalid: 400,
     WriteInvalid: 400,
+    SourceInvalid: 400,
     CollectionMissing: 404,
     SessionMissing: 404,
     FileMissing: 404,
+    UploadMissing: 404,
+    BodyLate: 408,
     MeasurementRunning: 409,
     ReadOnly: 409,
+    UploadDiffers: 409,
+    UploadRunning: 409,
+    BodyTooLarge: 413,
     ValueTooLarge: 413,
+    EmbeddingInvalid: 502,
     SealPending: 429,
     NoRoom: 429,
 }
 """Every other error of engine and runtime is a 503: this engine cannot now."""
 
-_RETRIABLE: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+RETRIABLE: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+"""These carry Retry-After."""
 
 
 class Refused(Exception):
@@ -71,6 +87,8 @@ def typed(endpoint: Endpoint) -> Endpoint:
             return problem(_STATUS.get(type(error), HTTPStatus.SERVICE_UNAVAILABLE), type(error).__name__, str(error))
         except MemoryError:
             return problem(503, "OutOfMemory", "the process got no memory for this request; try again")
+        except OSError as error:
+            return problem(503, "VolumeFailed", f"{error}; is the volume full, read-only or failing?")
         except ClientDisconnect:
             # Nobody reads this; raised further it would be logged as an error of ours.
             return problem(400, "Disconnected", "the body ended early")
@@ -85,11 +103,16 @@ async def unrouted(_request: Request, error: Exception) -> Response:
     return problem(error.status_code, reason, error.detail, error.headers)
 
 
+async def failed(_request: Request, _error: Exception) -> Response:
+    """A defect of ours: its traceback is in the log."""
+    return problem(500, "Internal", "a defect of this engine, told in its log")
+
+
 async def message(request: Request, kind: type[_Message], what: str, most_bytes: int = MAX_BODY_BYTES) -> _Message:
     """The body as a message of this kind, told as `what`. Raises Refused: it is too large, or none."""
     body = await _body(request, most_bytes)
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decode_json(body, kind)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise Refused(400, "Invalid", f"the body is no {what}: {error}") from None
 
@@ -101,8 +124,8 @@ def json(body: bytes, status: int = HTTPStatus.OK) -> Response:
 
 def problem(status: int, reason: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """A refusal (RFC 9457)."""
-    told = Problem(title="Search request refused", status=status, reason=reason, detail=detail)
-    retriable = {"Retry-After": "1"} if status in _RETRIABLE else {}
+    told = Problem(title="Request refused", status=status, reason=reason, detail=detail)
+    retriable = {"Retry-After": "1"} if status in RETRIABLE else {}
     return Response(
         msgspec.json.encode(told), status, {**retriable, **(headers or {})}, media_type="application/problem+json"
     )

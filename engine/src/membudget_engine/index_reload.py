@@ -80,7 +80,7 @@ class IndexReload:
         refused = embedder_problem(manifest, self._embedder)
         if refused is not None:
             return Reloading(changed=False, problem=f"{folder.name}: {search.found.directory.name} was {refused}")
-        opened = open_generation(folder.name, search.found)
+        opened = open_generation(folder.name, search.found, former=served)
         passed(Failpoint.RELOAD_OPENED)
         # Only now: new budgets, and evictions behind them, do not wait while a large generation is read.
         with self._indexes.changing:

@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -28,10 +28,13 @@ from membudget_contract.profiles import INDEX, SEMANTIC_CACHE
 from membudget_engine.caches.kept_answers import KeptAnswers
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
-from membudget_engine.embedder import Embedder, HashingEmbedder
+from membudget_engine.embedder import Embedder
+from membudget_engine.http_embedder import chosen_embedder
 from membudget_engine.index_reload import IndexReload
+from membudget_engine.ingest_api import IngestApi
 from membudget_engine.metrics import EngineCollector
 from membudget_engine.monitoring_api import MonitoringApi
+from membudget_engine.publishing import Publishing
 from membudget_engine.query_room import QueryRoom
 from membudget_engine.reload_signal import ReloadSignal
 from membudget_engine.rooms import Rooms, source_trees
@@ -41,6 +44,8 @@ from membudget_engine.search_api import SearchApi
 from membudget_engine.served_indexes import ServedIndexes
 from membudget_engine.settings import SWITCH_INTERVAL_SECONDS, EngineSettings
 from membudget_engine.stop_signal import StopSignal
+from membudget_engine.stores.chunk_store import ChunkStore
+from membudget_engine.stores.sqlite_memory import SqliteMemory, sqlite_bytes
 from membudget_engine.write_api import WriteApi
 from membudget_engine.writer import Writer
 from membudget_runtime.errors import AlreadyServed, PersistIncomplete
@@ -83,25 +88,28 @@ def serve(settings: EngineSettings, stop: StopSignal, reload_signal: ReloadSigna
     with ExitStack() as at_end:
         at_end.enter_context(_sole_user(settings.state_folder))
         runtime = MemoryRuntime(settings.state_folder, os.environ)
-        embedder = HashingEmbedder()
+        embedder = chosen_embedder(settings.embedding_server)
         catalog, indexes = _opened(settings, embedder, runtime, at_end)
-        rooms = Rooms(runtime, embedder.dimension, source_trees(settings.sources, catalog.collections))
+        rooms = Rooms(runtime, embedder, source_trees(settings.sources, catalog.collections))
         at_end.callback(rooms.close)
         runtime.on_persist(SEMANTIC_CACHE, KeptAnswers(rooms.semantic, catalog))
         runtime.on_reload(INDEX, IndexReload(settings.data_folder, embedder, catalog, indexes, left=rooms.forget))
-        writes = WriteApi(_writer(settings, embedder, indexes, runtime, rooms.forget, at_end))
+        writer = _writer(settings, rooms.embedder, indexes, runtime, rooms.forget, at_end)
         room = QueryRoom(runtime.ledger)
-        search = Search(catalog, embedder, rooms.semantic, rooms.queries, rooms.responses, room)
-        api = _api(search, rooms, runtime)
+        search = Search(catalog, rooms.embedder, rooms.semantic, rooms.queries, rooms.responses, room)
+        api = _api(search, rooms, runtime, writer and writer.publishing)
         monitoring = MonitoringApi(runtime, rooms, api)
         at_end.callback(monitoring.close)
-        api.add(monitoring.routes)
-        api.application.router.routes.extend(writes.routes)
+        writes = WriteApi(writer)
+        ingests = IngestApi(writer, runtime.ledger, settings.data_folder, api.refuse_while_stopping)
+        for more in (monitoring, writes, ingests):
+            api.add(more.operations)
         at_end.callback(runtime.close)
         at_its_turn = at_end.enter_context(ExitStack())
         runtime.serve(settings.control_socket)
         at_end.callback(api.close)
         at_end.callback(writes.close)
+        at_end.callback(ingests.close)
         reload_signal.follow(runtime.reload)
         at_end.callback(reload_signal.close)
         listener = at_end.enter_context(_listener(settings.host, settings.port))
@@ -142,18 +150,28 @@ def _opened(
 ) -> tuple[Catalog, ServedIndexes]:
     """The collections, their indexes in the ledger, with what opening them added to the heap."""
     memory = at_end.enter_context(contextlib.closing(OwnMemory()))
-    before = memory.signal_bytes(Signal.UNRECLAIMABLE)
+    before, before_in_sqlite = memory.signal_bytes(Signal.UNRECLAIMABLE), sqlite_bytes()
     catalog = Catalog(open_collections(settings.data_folder, embedder, to_write=settings.writer))
     at_end.callback(catalog.close)
     runtime.ledger.trim()
     after = memory.signal_bytes(Signal.UNRECLAIMABLE)
-    # Codes of compact collections are counted exactly, and while they are open.
-    grown = max(0, after - before - catalog.loaded_bytes()) if after is not None and before is not None else 0
+    # Codes of compact collections are counted exactly, and while they are open; so is what SQLite holds.
+    counted = catalog.loaded_bytes() + sqlite_bytes() - before_in_sqlite
+    grown = max(0, after - before - counted) if after is not None and before is not None else 0
     indexes = ServedIndexes(catalog, runtime.ledger, grown, time.monotonic)
     problem = runtime.register(indexes)
     if problem is not None:
         log.warning("%s", problem)
+    sqlite = SqliteMemory(lambda: _chunk_stores(catalog))
+    runtime.register(sqlite)
+    at_end.callback(sqlite.close)
     return catalog, indexes
+
+
+def _chunk_stores(catalog: Catalog) -> Iterator[ChunkStore]:
+    for collection in catalog.collections.values():
+        for segment in collection.segments:
+            yield segment.chunks
 
 
 def _writer(
@@ -172,13 +190,13 @@ def _writer(
     return writer
 
 
-def _api(search: Search, rooms: Rooms, runtime: MemoryRuntime) -> SearchApi:
+def _api(search: Search, rooms: Rooms, runtime: MemoryRuntime, publishing: Publishing | None) -> SearchApi:
     # Else each histogram brings a gauge of its own birth along.
     disable_created_metrics()
     registry = CollectorRegistry()
-    registry.register(EngineCollector(search, rooms.caches, runtime))
+    registry.register(EngineCollector(search, rooms.caches, runtime, rooms.embeddings, publishing))
     api = SearchApi(search, registry, runtime.observe_request)
-    api.add(RoomsApi(rooms, search.catalog, api).routes)
+    api.add(RoomsApi(rooms, search.catalog, api).operations)
     return api
 
 

@@ -16,13 +16,13 @@ from typing import Final
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from membudget_contract.control_api import FreeRequest, Means
 from membudget_contract.policy import Signal
 from membudget_engine.caches.session_pool import MOST_SESSIONS
 from membudget_engine.errors import MeasurementRunning
-from membudget_engine.http_answers import json, typed
+from membudget_engine.http_answers import json
+from membudget_engine.http_operations import Operation
 from membudget_engine.monitoring import (
     MemoryView,
     Optimized,
@@ -49,10 +49,24 @@ class MonitoringApi:
         self._search_api = search_api
         self._memory = OwnMemory()
         self._measuring = threading.Lock()
-        self.routes = [
-            Route("/monitoring/memory", typed(self._view)),
-            Route("/monitoring/memory/optimize", typed(self._optimize), methods=["POST"]),
-        ]
+        self.operations = (
+            Operation(
+                "GET",
+                "/monitoring/memory",
+                self._view,
+                "statistics, leaks, sessions, caches and what to change",
+                MemoryView,
+                refusals=(503,),
+            ),
+            Operation(
+                "POST",
+                "/monitoring/memory/optimize",
+                self._optimize,
+                "give back what costs nobody anything, and what that gave",
+                Optimized,
+                refusals=(409, 503),
+            ),
+        )
 
     def close(self) -> None:
         """Close the kernel's files."""

@@ -1,84 +1,82 @@
 """What was written to a collection since its generation was sealed, laid over it for queries.
 
 Covers: rows of the generation that hold no more, the delta searched beside it, and one answer of both. Does not cover
-making writes durable (`stores.write_log`) nor sealing (`writer`). One thread at a time changes an overlay; any number
-read meanwhile.
+making writes durable (`stores.write_log`) nor sealing (`publishing`). One thread at a time changes an overlay; any
+number read meanwhile.
 
-Rows are numbered through: those of the delta follow those of the generation. A replaced row is masked after its
-successor can be found, and looked for before it; so a query finds one of them, never neither and never both.
+Rows are numbered through: from the oldest segment to the newest, then those of the delta. A replaced row is dead after
+its successor can be found, and looked for before it; so a query finds one of them, never neither and never both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from membudget_engine.embedder import Vectors
+from membudget_engine.index.dead_rows import DeadRows
 from membudget_engine.index.delta import Delta
+from membudget_engine.segment import Found
 from membudget_engine.stores.write_log import Write, WriteLog
 
-Nearest = Callable[[Vectors, int], list[tuple[float, int]]]
-"""Scores and rows of a generation for a vector, best first; fewer than asked when there are no more to find."""
+Nearest = Callable[[Vectors, int], list[Found]]
+"""Scores and rows of a generation that hold, best first; fewer than asked when there are no more."""
 
 
 class Overlay:
-    """The writes over one generation of `count` rows."""
+    """The writes over one generation, with what is dead of each of its segments as it begins."""
 
-    def __init__(self, count: int, dimension: int, log: WriteLog, delta: Delta | None = None) -> None:
+    def __init__(self, dead: Sequence[DeadRows], dimension: int, log: WriteLog, delta: Delta | None = None) -> None:
         self.log = log
-        self._count = count
+        self.dead = tuple(rows.copy() for rows in dead)
+        self._first = tuple(accumulate((rows.count for rows in self.dead), initial=0))
         self.delta = Delta(dimension) if delta is None else delta
-        self.masked = np.zeros(count, dtype=np.bool_)
-        self.masked_rows = 0
         self.sequence = 0
         """Of the last write that queries see."""
 
     @property
     def owned_bytes(self) -> int:
         """Anonymous memory."""
-        return self.delta.owned_bytes + self.masked.nbytes
+        return self.delta.owned_bytes + sum(rows.owned_bytes for rows in self.dead)
+
+    @property
+    def dead_rows(self) -> int:
+        """Of all segments."""
+        return sum(rows.dead for rows in self.dead)
 
     def apply(self, write: Write, sequence: int, row: int | None) -> bool:
         """Show a write that is durable; `row` is the id's in the generation. Whether something was there before."""
-        held = write.id in self.delta or (row is not None and not self.masked[row])
+        held = write.id in self.delta or (row is not None and not self.is_dead(row))
         if write.vector is not None:
             self.delta.put(write.id, write.vector, sequence, row)
         else:
             self.delta.remove(write.id)
-        self.mask(row)
+        self.end(row)
         self.sequence = sequence
         return held
 
-    def mask(self, row: int | None) -> None:
+    def end(self, row: int | None) -> None:
         """This row of the generation holds no more."""
-        if row is not None and not self.masked[row]:
-            self.masked[row] = True
-            self.masked_rows += 1
+        if row is not None:
+            number = bisect_right(self._first, row, hi=len(self.dead)) - 1
+            self.dead[number].add(row - self._first[number])
 
-    def find(self, nearest: Nearest, vector: Vectors, hits: int) -> list[tuple[float, int]]:
+    def is_dead(self, row: int) -> bool:
+        """Whether this row of the generation holds no more."""
+        number = bisect_right(self._first, row, hi=len(self.dead)) - 1
+        return row - self._first[number] in self.dead[number]
+
+    def find(self, nearest: Nearest, vector: Vectors, hits: int) -> list[Found]:
         """The best rows of generation and delta for one vector of shape (1, dimension)."""
-        sealed = self._holding(nearest, vector, hits)
+        sealed = nearest(vector, hits)
         written = self.delta.search(vector[0], hits)
         replaced = self.delta.replaced_by([row for _, row in written])
         both = [one for one in sealed if one[1] not in replaced]
-        both += [(score, self._count + row) for score, row in written]
+        both += [(score, self._first[-1] + row) for score, row in written]
         both.sort(key=lambda one: -one[0])
         return both[:hits]
 
     def written_id(self, row: int) -> str | None:
         """The id of a row of the delta; None for one of the generation."""
-        return None if row < self._count else self.delta.id_at(row - self._count)
-
-    def _holding(self, nearest: Nearest, vector: Vectors, hits: int) -> list[tuple[float, int]]:
-        """As the generation's own answer without the masked rows.
-
-        Asks for more until enough hold or there are no more: no kind of index has to know of masks.
-        """
-        asked = hits if not self.masked_rows else 2 * hits
-        while True:
-            found = nearest(vector, asked)
-            holding = [one for one in found if not self.masked[one[1]]]
-            if len(holding) >= hits or len(found) < asked:
-                return holding[:hits]
-            asked *= 4
+        return None if row < self._first[-1] else self.delta.id_at(row - self._first[-1])

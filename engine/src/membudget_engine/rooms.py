@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from membudget_engine.caches.cached_embedder import CachedEmbedder
 from membudget_engine.caches.counted_cache import CountingCache
+from membudget_engine.caches.embedding_cache import EMBEDDING_CACHE, EmbeddingCache
 from membudget_engine.caches.file_cache import FileCache
 from membudget_engine.caches.history_cache import HistoryCache
 from membudget_engine.caches.query_cache import QueryCache
 from membudget_engine.caches.response_cache import ResponseCache
 from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_engine.caches.session_pool import SESSIONS, SessionPool
+from membudget_engine.embedder import Embedder
 from membudget_engine.errors import CollectionMissing
 from membudget_engine.stores.commit_log import CommitLog
 from membudget_engine.stores.source_tree import SourceTree
@@ -25,15 +28,19 @@ from membudget_runtime.memory_runtime import MemoryRuntime
 class Rooms:
     """The rooms of one engine, all in the ledger."""
 
-    def __init__(self, runtime: MemoryRuntime, dimension: int, trees: Mapping[str, SourceTree]) -> None:
-        """`dimension` of the query vectors; `trees` by collection."""
-        self.semantic = SemanticCache(runtime, dimension)
+    def __init__(self, runtime: MemoryRuntime, embedder: Embedder, trees: Mapping[str, SourceTree]) -> None:
+        """`trees` by collection."""
+        self.embeddings = EmbeddingCache(runtime, embedder.name, embedder.dimension)
+        self.embedder = CachedEmbedder(embedder, self.embeddings)
+        """For whoever embeds while the engine serves."""
+        self.semantic = SemanticCache(runtime, embedder.dimension)
         self.queries = QueryCache(runtime)
         self.responses = ResponseCache(runtime)
         self.files = FileCache(runtime, trees)
         self.histories = HistoryCache(runtime, trees, CommitLog())
         self.sessions = SessionPool(runtime)
         runtime.on_persist(SESSIONS, self.sessions)
+        runtime.on_persist(EMBEDDING_CACHE, self.embeddings)
 
     @property
     def caches(self) -> Sequence[CountingCache]:
@@ -45,10 +52,14 @@ class Rooms:
             self.files.kept,
             self.histories.kept,
             self.sessions.kept,
+            self.embeddings,
         )
 
     def forget(self, collection: str) -> None:
-        """The collection's generation changed: what was found in the old one answers nobody any more."""
+        """The collection's generation changed: what was found in the old one answers nobody any more.
+
+        Vectors of texts were not found in it: they stay.
+        """
         for cache in (self.semantic.answers, self.queries.kept, self.responses.kept, self.histories.kept):
             cache.drop(collection)
 

@@ -5,19 +5,25 @@ Covers: routes and messages. Does not cover what is kept (`caches`) nor searchin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from membudget_engine.caches.session_pool import Turn
+from membudget_engine.caches.history_cache import FileHistory
+from membudget_engine.caches.session_pool import Session, Turn
 from membudget_engine.catalog import Catalog
 from membudget_engine.errors import SessionMissing
-from membudget_engine.http_answers import json, message, typed
+from membudget_engine.http_answers import json, message
+from membudget_engine.http_operations import COLLECTION, TEXT, Operation
 from membudget_engine.rooms import Rooms
 from membudget_engine.search_api import SearchApi
+
+SESSION: Final = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+"""An id, as it is given to whoever starts a conversation."""
 
 
 class RoomsApi:
@@ -27,14 +33,59 @@ class RoomsApi:
         self._rooms = rooms
         self._catalog = catalog
         self._search_api = search_api
-        self.routes = [
-            Route("/v1/sessions", typed(self._start), methods=["POST"]),
-            Route("/v1/sessions/{session}", typed(self._session)),
-            Route("/v1/sessions/{session}", typed(self._end), methods=["DELETE"]),
-            Route("/v1/sessions/{session}/turns", typed(self._add_turn), methods=["POST"]),
-            Route("/v1/files/{collection}/{path:path}", typed(self._file)),
-            Route("/v1/history/{collection}/{path:path}", typed(self._history)),
-        ]
+        self.operations = tuple(self._operations())
+
+    def _operations(self) -> Iterator[Operation]:
+        session, of_a_file = "/v1/sessions/{session}", {"collection": COLLECTION}
+        yield Operation(
+            "POST",
+            "/v1/sessions",
+            self._start,
+            "start a conversation",
+            Session,
+            HTTPStatus.CREATED,
+            refusals=(429, 503),
+        )
+        named = {"session": SESSION}
+        yield Operation("GET", session, self._session, "a conversation", Session, refusals=(404, 503), names=named)
+        yield Operation(
+            "DELETE",
+            session,
+            self._end,
+            "end a conversation",
+            None,
+            HTTPStatus.NO_CONTENT,
+            refusals=(404,),
+            names=named,
+        )
+        yield Operation(
+            "POST",
+            f"{session}/turns",
+            self._add_turn,
+            "go on with a conversation",
+            Session,
+            takes=Turn,
+            refusals=(400, 404, 413, 429, 503),
+            names=named,
+        )
+        yield Operation(
+            "GET",
+            "/v1/files/{collection}/{path:path}",
+            self._file,
+            "a source file, where its tree is served",
+            TEXT,
+            refusals=(404, 503),
+            names=of_a_file,
+        )
+        yield Operation(
+            "GET",
+            "/v1/history/{collection}/{path:path}",
+            self._history,
+            "the commits of a source file",
+            FileHistory,
+            refusals=(404, 503),
+            names=of_a_file,
+        )
 
     async def _start(self, _request: Request) -> Response:
         self._search_api.refuse_while_stopping()

@@ -1,7 +1,8 @@
-"""What goes into a generation that a writer seals: the former one's rows that hold, then the writes since.
+"""What goes into a new segment: the first rows of a collection, writes of its log, or what holds of older segments.
 
-Covers: chunk store and vectors of the building folder, rows in the same order in both. Does not cover the index over
-them nor publishing (`index.build`), nor when (`writer`). In memory are a block of rows or some hundred writes.
+Covers: chunk store and vectors of the folder, rows in the same order in both. Does not cover the index over them
+(`index.build`), nor which segments are made and when (`publishing`). In memory are a block of rows or some hundred
+writes.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import numpy as np
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import BuildFailed
-from membudget_engine.index.generations import Generation
+from membudget_engine.index.dead_rows import DeadRows
+from membudget_engine.index.generations import SegmentFolder
 from membudget_engine.index.manifest import VECTORS_FILE
 from membudget_engine.index.steady_file import SteadyFile
-from membudget_engine.index.vector_file import block_rows, mapped_rows
+from membudget_engine.index.vector_file import FLOAT_BYTES, block_rows, mapped_rows
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStoreWriter
 from membudget_engine.stores.write_log import WriteLog
@@ -29,50 +31,55 @@ _WRITES_AT_ONCE: Final = 256
 
 
 def write_batch(building: Path, chunks: Sequence[Chunk], vectors: Vectors) -> int:
-    """The first rows of a collection; gives how many. Raises BuildFailed, OSError."""
+    """The first rows of a collection; gives how many. Raises BuildFailed."""
     with _files(building) as (store, rows):
         store.add(chunks)
         rows.write(np.ascontiguousarray(vectors, dtype=np.float32).data)
     return len(chunks)
 
 
-def write_sealed(
-    building: Path,
-    former: Generation,
-    dropped: Sequence[int],
-    written: WriteLog,
-    through: int,
-    given_up: Callable[[], bool],
-) -> int:
-    """All rows of the next generation; gives how many. Raises BuildFailed, also when given up, OSError."""
-    manifest = former.manifest
-    with _files(building) as (store, plain):
-        rows = SteadyFile(plain)
-        store.copy(former.directory / CHUNKS_FILE, dropped)
-        masked = np.zeros(manifest.count, dtype=np.bool_)
-        masked[list(dropped)] = True
-        vectors = former.directory / VECTORS_FILE
-        step = block_rows(manifest.dimension)
-        for first in range(0, manifest.count, step):
-            _go_on(building, given_up)
-            block = mapped_rows(vectors, first, min(step, manifest.count - first), manifest.dimension)
-            rows.write(np.ascontiguousarray(block[~masked[first : first + len(block)]]).data)
-        count = manifest.count - len(dropped)
-        logged = iter(written.after(manifest.sealed, through))
+def write_logged(building: Path, written: WriteLog, after: int, through: int, given_up: Callable[[], bool]) -> int:
+    """The chunks of the log's writes over the first number and up to the second; gives how many.
+
+    Raises BuildFailed, also when given up.
+    """
+    count = 0
+    with _files(building) as (store, rows):
+        logged = iter(written.after(after, through))
         while batch := [one.write for one in itertools.islice(logged, _WRITES_AT_ONCE)]:
             _go_on(building, given_up)
             store.add(write.chunk for write in batch if write.chunk is not None)
             live = [write.vector for write in batch if write.vector is not None]
             rows.writelines(vector.data for vector in live)
             count += len(live)
-    if not count:
-        raise BuildFailed(f"nothing is left for {building.parent}: an empty generation cannot be")
+    return count
+
+
+def write_merged(building: Path, former: Sequence[tuple[SegmentFolder, DeadRows]], given_up: Callable[[], bool]) -> int:
+    """The rows of these segments that hold, in their order; gives how many. Raises as write_logged."""
+    count = 0
+    with _files(building) as (store, plain):
+        rows = SteadyFile(plain)
+        for segment, dead in former:
+            live = dead.count - dead.dead
+            vectors, dimension = segment.directory / VECTORS_FILE, segment.manifest.dimension
+            if (
+                store.copy(segment.directory / CHUNKS_FILE, dead.numbers()) != live
+                or vectors.stat().st_size != dead.count * dimension * FLOAT_BYTES
+            ):
+                raise BuildFailed(f"{segment.directory} has not the {dead.count} rows of its manifest: rebuild it")
+            step = block_rows(dimension)
+            for first in range(0, dead.count, step):
+                _go_on(building, given_up)
+                block = mapped_rows(vectors, first, min(step, dead.count - first), dimension)
+                rows.write(np.ascontiguousarray(block[~dead.flags(first, len(block))]).data)
+            count += live
     return count
 
 
 def _go_on(building: Path, given_up: Callable[[], bool]) -> None:
     if given_up():
-        raise BuildFailed(f"the engine stops: the writes for {building.parent} stay in their log")
+        raise BuildFailed(f"the engine stops: what {building} was to hold is where it was")
 
 
 @contextmanager
@@ -81,5 +88,5 @@ def _files(building: Path) -> Generator[tuple[ChunkStoreWriter, BinaryIO]]:
         with ChunkStoreWriter(building / CHUNKS_FILE) as store, (building / VECTORS_FILE).open("wb") as vectors:
             yield store, vectors
             store.seal()
-    except sqlite3.Error as error:
-        raise BuildFailed(f"{building / CHUNKS_FILE}: {error}; is the volume full?") from error
+    except (sqlite3.Error, OSError) as error:
+        raise BuildFailed(f"{building} could not be filled: {error}; is the volume full?") from error

@@ -21,7 +21,7 @@ from membudget_engine.caches.response_cache import ResponseCache
 from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import Collection
-from membudget_engine.embedder import GIVEN, Embedder
+from membudget_engine.embedder import GIVEN, QueryEmbedder
 from membudget_engine.errors import ChunkStoreClosed, QueryInvalid
 from membudget_engine.index.effort import Effort
 from membudget_engine.ingest.chunk import Chunk
@@ -60,14 +60,14 @@ class Search:
     def __init__(
         self,
         catalog: Catalog,
-        embedder: Embedder,
+        embedder: QueryEmbedder,
         cache: SemanticCache,
         queries: QueryCache | None = None,
         responses: ResponseCache | None = None,
         room: QueryRoom | None = None,
     ) -> None:
         """Without `queries` and `responses` the semantic cache alone remembers; without `room` all are let in."""
-        self._room = room
+        self.room = room
         self.catalog = catalog
         self._queries = queries
         self._responses = responses
@@ -134,7 +134,7 @@ class Search:
             known = self._cache.same_words(collection.name, tag, hits, query)
         if known is not None:
             return AnsweredBy.SAME_WORDS, known
-        vector = self._embedder.embed([query])
+        vector = self._embedder.embed_query(query, collection.name)
         if not vector.any():
             # Only signs or stop words: as near to every chunk and every former query as to none.
             return AnsweredBy.INDEX, _NO_HITS
@@ -154,7 +154,7 @@ class Search:
 
     def _effort(self, collection: Collection, hits: int) -> AbstractContextManager[Effort]:
         """Raises NoRoom."""
-        return nullcontext(Effort.FULL) if self._room is None else self._room.admitted(collection.query_bytes(hits))
+        return nullcontext(Effort.FULL) if self.room is None else self.room.admitted(collection.query_bytes(hits))
 
     def _same_query(self, collection: Collection, tag: bytes, hits: int, query: str) -> bytes | None:
         found = None if self._queries is None else self._queries.same_query(collection.name, tag, hits, query)

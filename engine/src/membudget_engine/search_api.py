@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Final, TypeVar
 
@@ -24,8 +24,12 @@ from starlette.routing import Route
 
 from membudget_contract import metric_names
 from membudget_engine.collection import Collection
-from membudget_engine.http_answers import Refused, json, message, typed, unrouted
-from membudget_engine.search import Answer, Search
+from membudget_engine.http_answers import Refused, failed, json, message, unrouted
+from membudget_engine.http_document import PATH, document
+from membudget_engine.http_operations import COLLECTION, TEXT, Operation, routes
+from membudget_engine.index.manifest import Reduced
+from membudget_engine.ingest.chunk import Chunk
+from membudget_engine.search import Answer, AnsweredBy, Hit, Search
 from membudget_engine.settings import WAITING_QUERIES, query_workers
 
 DEFAULT_HITS: Final = 5
@@ -46,6 +50,14 @@ class SearchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hits: Annotated[int, msgspec.Meta(ge=1)] = DEFAULT_HITS
 
 
+class SearchAnswer(msgspec.Struct, frozen=True):
+    """The answer, as it is read: hits are best first."""
+
+    collection: str
+    answered_by: AnsweredBy
+    hits: tuple[Hit, ...]
+
+
 class CollectionView(msgspec.Struct, frozen=True):
     """One line of GET /v1/collections."""
 
@@ -60,6 +72,8 @@ class CollectionView(msgspec.Struct, frozen=True):
     """Of the true ten neighbours, as measured when it was built; null for an index that finds them all."""
     index_bytes: int
     """On disk, of what a query reads."""
+    reduction: Reduced | None
+    """How vectors came to have fewer places than the embedder gives them, and what it cost; null where they did not."""
 
 
 class SearchApi:
@@ -75,21 +89,40 @@ class SearchApi:
         self._stopping = False
         duration = metric_names.ENGINE_QUERY_SECONDS
         self._duration = Histogram(duration.name, duration.help, buckets=QUERY_SECONDS, registry=registry)
-        self.application = Starlette(
-            routes=[
-                Route("/healthz", _alive),
-                Route("/readyz", typed(self._ready)),
-                Route("/metrics", self._metrics),
-                Route("/v1/collections", self._collections),
-                Route("/v1/search", typed(self._post_search), methods=["POST"]),
-                Route("/v1/chunks/{collection}/{chunk}", typed(self._get_chunk)),
-            ],
-            exception_handlers={HTTPException: unrouted},
-        )
+        self.application = Starlette(exception_handlers={HTTPException: unrouted, Exception: failed})
+        self.operations: tuple[Operation, ...] = ()
+        self.add(self._own_operations())
 
-    def add(self, routes: Sequence[Route]) -> None:
-        """Serve these as well."""
-        self.application.router.routes.extend(routes)
+    def add(self, operations: Iterable[Operation]) -> None:
+        """Serve these as well, and what the document says of them."""
+        self.operations = (*self.operations, *operations)
+        self.application.router.routes[:] = [Route(PATH, self._document), *routes(self.operations)]
+
+    def _own_operations(self) -> Iterator[Operation]:
+        yield Operation("GET", "/healthz", _alive, "whether the process answers", TEXT)
+        yield Operation("GET", "/readyz", self._ready, "whether it takes queries", TEXT, refusals=(503,))
+        yield Operation("GET", "/metrics", self._metrics, "for Prometheus", TEXT)
+        yield Operation(
+            "GET", "/v1/collections", self._collections, "what is served", list[CollectionView], refusals=(503,)
+        )
+        yield Operation(
+            "POST",
+            "/v1/search",
+            self._post_search,
+            "the chunks nearest to a text or a vector",
+            SearchAnswer,
+            takes=SearchRequest,
+            refusals=(400, 404, 413, 429, 502, 503),
+        )
+        yield Operation(
+            "GET",
+            "/v1/chunks/{collection}/{chunk}",
+            self._get_chunk,
+            "one chunk",
+            Chunk,
+            refusals=(404, 503),
+            names={"collection": COLLECTION},
+        )
 
     def stop_taking(self) -> None:
         """From now on the engine is not ready and refuses queries; those that had begun are answered."""
@@ -98,6 +131,9 @@ class SearchApi:
     def close(self) -> None:
         """Wait for queries in work; those waiting are cancelled."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _document(self, _request: Request) -> Response:
+        return json(msgspec.json.encode(document(self.operations)))
 
     async def _ready(self, _request: Request) -> Response:
         self.refuse_while_stopping()
@@ -163,6 +199,7 @@ def _view(name: str, opened: Collection) -> CollectionView:
         representation=manifest.representation,
         recall=manifest.recall,
         index_bytes=manifest.index_bytes,
+        reduction=manifest.reduction,
     )
 
 

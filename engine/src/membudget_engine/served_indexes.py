@@ -22,8 +22,8 @@ from membudget_engine.catalog import Catalog
 from membudget_engine.collection import Collection, open_generation
 from membudget_engine.errors import EngineError
 from membudget_engine.index.faiss_reader import loaded_bytes
+from membudget_engine.index.generations import verify_generation
 from membudget_engine.index.loaded import LoadedIndex
-from membudget_engine.index.manifest import verify
 from membudget_engine.index.mapped import MappedIndex
 from membudget_engine.index_component import IndexComponent
 from membudget_runtime.errors import NoRoom, ValueTooLarge
@@ -63,12 +63,12 @@ class ServedIndexes(IndexComponent):
         return next((problem for problem in problems if problem is not None), None)
 
     def _settled(self, collection: Collection) -> str | None:
-        loaded = isinstance(collection.index, LoadedIndex)
+        loaded = [isinstance(index, LoadedIndex) for index in collection.indexes]
         try:
             if self._mapped_wanted:
-                if loaded:
+                if any(loaded):
                     self._map(collection)
-            elif not loaded:
+            elif not all(loaded):
                 self._load(collection)
             elif over := self._over_ceiling():
                 self._map(collection)
@@ -76,7 +76,7 @@ class ServedIndexes(IndexComponent):
         except (NoRoom, ValueTooLarge) as error:
             return f"{collection.name} stays mapped: {error}"
         except (EngineError, OSError) as error:
-            form = "loaded" if loaded else "mapped"
+            form = "loaded" if all(loaded) else "mapped"
             return f"{collection.name} stays {form}: {error}"
         return None
 
@@ -86,27 +86,29 @@ class ServedIndexes(IndexComponent):
 
     def _load(self, collection: Collection) -> None:
         generation = collection.generation
-        byte_count = loaded_bytes(generation.manifest)
+        mapped = [one for one in collection.segments if not isinstance(one.index, LoadedIndex)]
+        byte_count = sum(loaded_bytes(one.folder.manifest) for one in mapped)
         if self._ledger.bounds.counts_mapped():
             # Its pages are of no more use, and count against the same ceiling.
             self.page_out(byte_count)
         self._ledger.set_aside(INDEX, byte_count, self._ledger.bounds.ranking.priority(collection.name))
         try:
-            verify(generation.directory, generation.manifest)
-            opened = replace(open_generation(collection.name, generation, LoadedIndex), overlay=collection.overlay)
+            verify_generation(generation.directory, generation.manifest)
+            opened = open_generation(collection.name, generation, LoadedIndex, collection)
         except BaseException:
             self._ledger.return_reserved(INDEX, byte_count)
             raise
         with self._ledger.lock:
-            before = self.catalog.exchange(opened)
+            before = self.catalog.exchange(replace(opened, overlay=collection.overlay))
             self._ledger.return_reserved(INDEX, byte_count)
         if before is not None:
             self.catalog.retire(before)
         log.info("%s is served from %d bytes of anonymous memory", collection.name, byte_count)
 
     def _map(self, collection: Collection) -> None:
-        verify(collection.generation.directory, collection.generation.manifest)
-        opened = open_generation(collection.name, collection.generation, MappedIndex)
+        generation = collection.generation
+        verify_generation(generation.directory, generation.manifest)
+        opened = open_generation(collection.name, generation, MappedIndex, collection)
         before = self.catalog.exchange(replace(opened, overlay=collection.overlay))
         if before is not None:
             self.catalog.retire(before)

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 MAX_HITS: Final = 50
 """Hits one query may ask for."""
@@ -22,8 +23,32 @@ WAITING_QUERIES: Final = 256
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
 """With the interpreter's 5 ms, 20 busy threads delay the control socket by 300 ms; with this by 13 ms."""
 
+EMBEDDER_KEY: Final = "MEMBUDGET_EMBEDDER_KEY"
+"""In the environment: arguments of a process are read by others."""
+
 GRACE_SECONDS: Final = 30.0
 """What Kubernetes gives a pod where nothing is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingServer:
+    """A server of OpenAI's `/v1/embeddings`, and what it is asked for."""
+
+    url: str
+    """Of its API: `/embeddings` is appended, as to `http://127.0.0.1:8000/v1`."""
+    model: str
+    dimension: int
+    """Of the model's vectors; an answer of any other is refused."""
+    key: str | None = None
+    """Sent as a bearer token."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what cannot be asked."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"{self.url!r} is no embedding server: write http://host:port/v1")
+        if not self.model or self.dimension < 1:
+            raise ValueError(f"{self.url} needs a model and its dimension, not {self.model!r} and {self.dimension}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +69,8 @@ class EngineSettings:
     """Whether it takes writes; the data folder is its alone then."""
     sources: tuple[tuple[str, Path], ...] = ()
     """Collections with the trees they were built from: files and their history are served."""
+    embedding_server: EmbeddingServer | None = None
+    """None: the built-in embedder."""
 
     @property
     def control_socket(self) -> Path:

@@ -1,7 +1,8 @@
 """Writes over HTTP: upsert, delete, and sealing on request.
 
 Covers: their bodies, and a thread of their own, so that writes wait for a disk and queries do not. Does not cover what
-a write is (`writer`) nor queries (`search_api`). An engine that only reads answers 409 ReadOnly.
+a write is (`writer`) nor streams of
+them (`ingest_api`) nor queries (`search_api`). An engine that only reads answers 409 ReadOnly.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import msgspec
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import ReadOnly, WriteInvalid
-from membudget_engine.http_answers import Refused, json, message, typed
+from membudget_engine.http_answers import Refused, json, message
+from membudget_engine.http_operations import COLLECTION, Operation
 from membudget_engine.index.manifest import Representation
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.writer import Writer
@@ -72,11 +73,37 @@ class WriteApi:
         self._writer = writer
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write")
         self._in_work = 0
-        self.routes: list[BaseRoute] = [
-            Route("/v1/chunks/{collection}", typed(self._upsert), methods=["POST"]),
-            Route("/v1/chunks/{collection}/{chunk}", typed(self._delete), methods=["DELETE"]),
-            Route("/v1/collections/{collection}/seal", typed(self._seal), methods=["POST"]),
-        ]
+        named = {"collection": COLLECTION}
+        self.operations = (
+            Operation(
+                "POST",
+                "/v1/chunks/{collection}",
+                self._upsert,
+                "write chunks, in place of those with their ids; the first write makes the collection",
+                Written,
+                takes=WriteRequest,
+                refusals=(400, 404, 409, 413, 429, 502, 503),
+                names=named,
+            ),
+            Operation(
+                "DELETE",
+                "/v1/chunks/{collection}/{chunk}",
+                self._delete,
+                "delete one chunk",
+                Deleted,
+                refusals=(404, 409, 503),
+                names=named,
+            ),
+            Operation(
+                "POST",
+                "/v1/collections/{collection}/seal",
+                self._seal,
+                "put what was written into a generation now",
+                Sealed,
+                refusals=(404, 409, 413, 429, 503),
+                names=named,
+            ),
+        )
 
     def close(self) -> None:
         """Wait for the write in work; those waiting were not acknowledged, and are not done."""

@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from membudget_contract.decoding import decode_json
 from membudget_contract.policy import Priority
 from membudget_contract.quantities import MIB
 from membudget_engine.caches.counted_cache import CountedCache, Counts
@@ -108,7 +109,7 @@ class SessionPool:
         stored = self.kept.get(SESSIONS, session_id.encode(errors="surrogatepass"))
         if stored is None:
             raise SessionMissing("no such session: it was ended, was not used for half an hour, or gave way to others")
-        return msgspec.json.decode(stored, type=Session)
+        return decode_json(stored, Session)
 
     def add(self, session_id: str, turn: Turn) -> Session:
         """The session with one turn more.

@@ -1,6 +1,7 @@
 """Covers building a generation of a collection: chunks in, a published folder of store, vectors and index out.
 
-It does not cover training and filling the FAISS index (faiss_writer), folder names (generations) or opening (mapped).
+It does not cover training and filling the FAISS index (faiss_writer), the rename (publication), folder names
+(generations) or opening (mapped).
 
 The invariant is that a folder named `generation-*` is complete and on the disk. The order that keeps it: everything is
 written into `.building-<pid>`, each file is synced, the manifest comes last, the folder is synced, then renamed, then
@@ -15,7 +16,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,7 @@ import numpy as np
 from membudget_engine.embedder import Embedder, Vectors
 from membudget_engine.errors import BuildFailed, BuildInProgress
 from membudget_engine.failpoints import Failpoint, passed
-from membudget_engine.index.compact_build import ROWS_PER_LIST, code_bits, list_count, write_compact_index
-from membudget_engine.index.compact_codes import code_bytes
+from membudget_engine.index.compact_build import ROWS_PER_LIST, list_count, write_compact_index
 from membudget_engine.index.faiss_writer import (
     MAX_TRAINING_ROWS,
     ListLayout,
@@ -34,28 +34,22 @@ from membudget_engine.index.faiss_writer import (
     training_rows,
     write_faiss_index,
 )
-from membudget_engine.index.generations import (
-    BUILDING_PREFIX,
-    Generation,
-    generation_directories,
-    generation_directory,
-    remove_leftovers,
-    remove_old_generations,
-)
+from membudget_engine.index.generations import Generation, generation_directory, remove_leftovers
 from membudget_engine.index.manifest import (
     CODES_FILE,
     INDEX_FILE,
     ORDER_FILE,
+    REDUCTION_FILE,
     ROWS_FILE,
     VECTORS_FILE,
-    FileEntry,
     Manifest,
+    Reduced,
     Representation,
-    entry_of,
-    write_manifest,
 )
+from membudget_engine.index.publication import building_folder, next_number, publish, synced_entry
 from membudget_engine.index.vector_file import FLOAT_BYTES, block_rows
 from membudget_engine.ingest.chunk import Chunk
+from membudget_engine.reduction.reducing import fitting_bytes, reduce_vectors
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStoreWriter
 from membudget_engine.stores.write_log import LOG_FILE
 
@@ -89,6 +83,10 @@ class Plan:
     """At most so many, where memory to train on is short."""
     sealed: int = 0
     """As the manifest's."""
+    reduce_to: int | None = None
+    """Places of a vector, where it has more: the reduction is fitted on what is built."""
+    reduction: tuple[Path, Reduced] | None = None
+    """The collection's, by which its vectors were reduced already."""
 
 
 def training_rows_of(plan: Plan, count: int) -> int:
@@ -105,20 +103,22 @@ def build_bytes(plan: Plan, count: int) -> int:
     """Anonymous bytes at most while the index of so many vectors is built, without what a bare process has.
 
     First the rows to train on, twice while FAISS assigns them; then for each row its list and its place in the order.
-    Codes of a compact index grow by doubling. Measured against RssAnon in `tests/engine/test_build_bytes.py`.
+    Measured against RssAnon in `tests/engine/test_staged_build.py`.
     """
+    if plan.reduce_to is not None and plan.reduce_to < plan.dimension:
+        reduced = replace(plan, dimension=plan.reduce_to, reduce_to=None)
+        return max(fitting_bytes(plan.dimension) + _STORE_BYTES, build_bytes(reduced, count))
     vector = plan.dimension * FLOAT_BYTES
     training = 2 * min(count, plan.training_rows) * vector
     filling = 3 * block_rows(plan.dimension) * vector + count * 2 * _ORDER_BYTES
     lists = list_layout(count, plan.representation).nlist * vector
     if plan.representation == "Compact":
-        filling += 2 * count * (code_bytes(plan.dimension, code_bits(count)) + _ORDER_BYTES)
         # The rotation, and 400 queries at once that recall is measured with.
         lists = (list_count(count) + plan.dimension) * vector + _QUERIES_BYTES
     return max(training, filling) + lists + _STORE_BYTES
 
 
-def build_collection(
+def build_collection(  # noqa: PLR0913  each is a decision of the caller
     *,
     collection: str,
     chunks: Iterable[Chunk],
@@ -127,6 +127,7 @@ def build_collection(
     threads: int,
     progress: Callable[[int], None],
     representation: Representation = "Exact",
+    reduce_to: int | None = None,
 ) -> Generation:
     """Builds and publishes the next generation of a collection in its folder `target`, which is made when missing.
 
@@ -136,7 +137,7 @@ def build_collection(
     left behind.
     """
     target.mkdir(parents=True, exist_ok=True)
-    plan = Plan(collection, embedder.name, embedder.dimension, threads, representation)
+    plan = Plan(collection, embedder.name, embedder.dimension, threads, representation, reduce_to=reduce_to)
     with sole_builder(target):
         if (target / LOG_FILE).exists():
             raise BuildFailed(f"{target} holds writes of a writer: write to that, or remove the collection first")
@@ -144,51 +145,73 @@ def build_collection(
 
 
 def publish_next(target: Path, plan: Plan, fill: Callable[[Path], int]) -> Generation:
-    """Publishes what `fill` writes into a folder: chunk store and vectors file, of as many rows as it says.
+    """Publishes, as a generation of one segment, what `fill` writes into a folder: chunk store and vectors file.
 
-    For the holder of the collection's build lock. Raises as build_collection, and what `fill` raises.
+    `fill` gives how many rows, one at least. For the holder of the collection's build lock. Raises as build_collection,
+    and what `fill` raises.
     """
     remove_leftovers(target)
-    number = max((number for number, _ in generation_directories(target)), default=0) + 1
-    building = target / f"{BUILDING_PREFIX}{os.getpid()}"
-    building.mkdir()
+    number = next_number(target)
+    building = building_folder(target)
     try:
-        count = fill(building)
-        passed(Failpoint.CHUNKS_SEALED)
-        write_index, index_files = _WRITERS[plan.representation]
-        lists = write_index(
-            building,
-            count=count,
-            dimension=plan.dimension,
-            threads=plan.threads,
-            most_training_rows=plan.training_rows,
-        )
-        files = {name: _synced_entry(building / name) for name in (CHUNKS_FILE, VECTORS_FILE, *index_files)}
-        passed(Failpoint.INDEX_WRITTEN)
-        manifest = Manifest(
-            collection=plan.collection,
-            generation=number,
-            count=count,
-            dimension=plan.dimension,
-            index_type=lists.index_type,
-            nlist=lists.nlist,
-            nprobe=lists.nprobe,
-            representation=plan.representation,
-            code_bits=lists.code_bits,
-            rerank=lists.rerank,
-            recall=lists.recall,
-            sealed=plan.sealed,
-            embedder=plan.embedder,
-            created=datetime.now(UTC),
-            files=files,
-        )
-        published = _publish(building, manifest, generation_directory(target, number))
+        manifest = write_segment(building, plan, number, fill)
+        assert manifest is not None
+        return publish(building, manifest, generation_directory(target, number))
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    remove_old_generations(target, number)
-    passed(Failpoint.OLD_REMOVED)
-    return Generation(published, manifest)
+
+
+def write_segment(folder: Path, plan: Plan, number: int, fill: Callable[[Path], int]) -> Manifest | None:
+    """Writes a segment's files into a folder, synced: what `fill` writes, and the index over it.
+
+    Gives its manifest; None where `fill` found no row. Raises BuildFailed, OSError, and what `fill` raises.
+    """
+    count = fill(folder)
+    if not count:
+        return None
+    passed(Failpoint.CHUNKS_SEALED)
+    dimension, reduced = _reduced(folder, plan, count)
+    write_index, index_files = _WRITERS[plan.representation]
+    lists = write_index(
+        folder,
+        count=count,
+        dimension=dimension,
+        threads=plan.threads,
+        most_training_rows=plan.training_rows,
+    )
+    names = (CHUNKS_FILE, VECTORS_FILE, *index_files, *(() if reduced is None else (REDUCTION_FILE,)))
+    files = {name: synced_entry(folder / name) for name in names}
+    passed(Failpoint.INDEX_WRITTEN)
+    return Manifest(
+        collection=plan.collection,
+        generation=number,
+        count=count,
+        dimension=dimension,
+        index_type=lists.index_type,
+        nlist=lists.nlist,
+        nprobe=lists.nprobe,
+        representation=plan.representation,
+        code_bits=lists.code_bits,
+        rerank=lists.rerank,
+        recall=lists.recall,
+        sealed=plan.sealed,
+        embedder=plan.embedder,
+        reduction=reduced,
+        created=datetime.now(UTC),
+        files=files,
+    )
+
+
+def _reduced(folder: Path, plan: Plan, count: int) -> tuple[int, Reduced | None]:
+    """The dimension of the vectors from here on, and how they came by it. Raises BuildFailed, OSError."""
+    if plan.reduction is not None:
+        file, reduced = plan.reduction
+        os.link(file, folder / REDUCTION_FILE)
+        return plan.dimension, reduced
+    if plan.reduce_to is None or plan.reduce_to >= plan.dimension:
+        return plan.dimension, None
+    return plan.reduce_to, reduce_vectors(folder, count, plan.dimension, plan.reduce_to)
 
 
 @contextmanager
@@ -236,26 +259,3 @@ def _embedded(batch: list[Chunk], embedder: Embedder) -> Vectors:
     if not np.isfinite(vectors).all():
         raise BuildFailed(f"embedder {embedder.name} gave vectors with NaN or infinity, which no query can find")
     return vectors
-
-
-def _publish(building: Path, manifest: Manifest, directory: Path) -> Path:
-    _sync(write_manifest(building, manifest))
-    _sync(building)
-    passed(Failpoint.MANIFEST_WRITTEN)
-    building.rename(directory)
-    passed(Failpoint.PUBLISHED)
-    _sync(directory.parent)
-    return directory
-
-
-def _synced_entry(file: Path) -> FileEntry:
-    _sync(file)
-    return entry_of(file)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

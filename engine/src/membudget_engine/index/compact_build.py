@@ -1,8 +1,7 @@
 """Covers the making of a compact index from a generation's vectors file: codes, rows in their order, and the order.
 
 It does not cover where the vectors come from or publishing (build), nor reading (compact). In memory are the rows to
-train on, then the codes with their lists growing, and a batch of rows: 101 MB above the 21 of the bare process for
-200,000 x 512 (391 MB), by RssAnon.
+train on, twice while FAISS assigns them, then 16 bytes a row and a block of rows; codes are written list by list.
 """
 
 import math
@@ -14,8 +13,8 @@ import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import BuildFailed
-from membudget_engine.index.compact_codes import new_codes
-from membudget_engine.index.faiss_writer import MAX_TRAINING_ROWS, ListLayout
+from membudget_engine.index.compact_codes import map_codes, new_codes
+from membudget_engine.index.faiss_writer import MAX_TRAINING_ROWS, ListLayout, with_lists
 from membudget_engine.index.float_rows import FloatRows
 from membudget_engine.index.manifest import CODES_FILE, ORDER_FILE, ROWS_FILE, VECTORS_FILE
 from membudget_engine.index.recall import RecallSample, recall, recall_sample
@@ -76,12 +75,11 @@ def write_compact_index(
     rotation = faiss.RandomRotationMatrix(dimension, dimension)
     rotation.init(_SEED)
     index, lists = new_codes(rotation, rotation.apply(centroids), bits)
-    _fill(lists, rotation, vectors, assigned, order, directory / ROWS_FILE)
-    index.ntotal = lists.ntotal
     try:
-        faiss.write_index(index, str(directory / CODES_FILE))
-    except RuntimeError as error:
+        _write_lists(directory, index, lists, np.bincount(assigned, minlength=lists.nlist), order)
+    except OSError as error:
         raise BuildFailed(f"{directory / CODES_FILE} could not be written: {error}; is the volume full?") from error
+    index, lists = map_codes(directory / CODES_FILE)
     rows = FloatRows(directory / ROWS_FILE, count, dimension)
     sample = recall_sample(vectors, count, dimension)
     reached = 0.0
@@ -104,29 +102,47 @@ def _centroids(vectors: Path, count: int, dimension: int, most_rows: int) -> Vec
     return lists.quantizer.reconstruct_n(0, nlist)
 
 
-def _fill(
-    lists: faiss.IndexIVFRaBitQ,
-    rotation: faiss.LinearTransform,
-    vectors: Path,
-    assigned: _Int64,
-    order: _Int64,
-    rows_file: Path,
+def _write_lists(
+    directory: Path, index: faiss.IndexPreTransform, lists: faiss.IndexIVFRaBitQ, sizes: _Int64, order: _Int64
 ) -> None:
-    """Codes into their lists and rows into their file, both in the order of the lists."""
-    source = ScatteredRows(vectors, len(order), lists.d)
-    step = block_rows(lists.d)
-    with rows_file.open("wb") as plain:
-        stream = SteadyFile(plain)
-        for first in range(0, len(order), step):
-            rows = order[first : first + step]
-            batch = source[rows]
-            if max(batch.max(), -batch.min()) > _LARGEST_FLOAT16:
-                raise BuildFailed(f"{vectors} has values over {_LARGEST_FLOAT16}, which no float16 can hold")
-            stream.write(batch.astype(np.float16).data)
-            rotated, ids = rotation.apply(batch), np.arange(first, first + len(rows), dtype=np.int64)
-            its_lists = assigned[rows]
-            # Not add(): it would look for the nearest centroid again, and rounding may give it another one.
-            lists.add_core(len(rows), faiss.swig_ptr(rotated), faiss.swig_ptr(ids), faiss.swig_ptr(its_lists))
+    """Codes with their ids into one file, rows into another, both list by list.
+
+    FAISS's own lists would grow in memory to the size of the file, and by doubling.
+    """
+    source = ScatteredRows(directory / VECTORS_FILE, len(order), lists.d)
+    rotation = faiss.downcast_VectorTransform(index.chain.at(0))
+    index.ntotal = lists.ntotal = len(order)
+    with (directory / CODES_FILE).open("wb") as codes_file, (directory / ROWS_FILE).open("wb") as rows_file:
+        codes, rows = SteadyFile(codes_file), SteadyFile(rows_file)
+        codes.write(with_lists(faiss.serialize_index(index).tobytes(), sizes))
+        end = 0
+        for number, size in enumerate(sizes.tolist()):
+            first, end = end, end + size
+            for place in range(first, end, block_rows(lists.d)):
+                block = source[order[place : min(place + block_rows(lists.d), end)]]
+                rows.write(_as_float16(block).data)
+                codes.write(_codes(lists, rotation.apply(block), number).data)
+            codes.write(np.arange(first, end, dtype="<i8").data)
+
+
+def _as_float16(block: Vectors) -> npt.NDArray[np.float16]:
+    if max(block.max(), -block.min()) > _LARGEST_FLOAT16:
+        raise BuildFailed(f"{VECTORS_FILE} has values over {_LARGEST_FLOAT16}, which no float16 can hold")
+    return block.astype(np.float16)
+
+
+def _codes(lists: faiss.IndexIVFRaBitQ, rotated: Vectors, number: int) -> npt.NDArray[np.uint8]:
+    """Of rows of one list, relative to its centroid."""
+    codes = np.empty((len(rotated), lists.code_size), dtype=np.uint8)
+    its_list = np.full(len(rotated), number, dtype=np.int64)
+    lists.encode_vectors(
+        len(rotated),
+        faiss.swig_ptr(rotated),
+        faiss.swig_ptr(its_list),
+        faiss.swig_ptr(codes),
+        False,  # noqa: FBT003
+    )
+    return codes
 
 
 def _reached(index: faiss.Index, rows: FloatRows, order: _Int64, sample: RecallSample, rerank: int) -> float:

@@ -13,15 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from membudget_engine.errors import IndexInvalid
+from membudget_engine.index.faiss_layout import check_layout
 from membudget_engine.index.manifest import IndexType, Manifest, Representation
 
 ServedIndex = faiss.IndexFlatIP | faiss.IndexIVFFlat | faiss.IndexScalarQuantizer | faiss.IndexIVFScalarQuantizer
 ListedIndex = faiss.IndexIVFFlat | faiss.IndexIVFScalarQuantizer
 
 _Addresses = npt.NDArray[np.int64]
-
-_ALLOWED_HEADERS = {"Flat": b"IxFI", "IVFFlat": b"IwFl", "Scalar": b"IxSQ", "IVFScalar": b"IwSq"}
-"""First bytes of the only index types that FAISS is let at."""
 
 _NAMES: dict[IndexType, str] = {
     "Flat": "IndexFlatIP",
@@ -65,10 +63,7 @@ def loaded_bytes(manifest: Manifest) -> int:
 
 
 def _read(file: Path, manifest: Manifest, flags: int) -> ServedIndex:
-    with file.open("rb") as stream:
-        header = stream.read(4)
-    if header != _ALLOWED_HEADERS[manifest.index_type]:
-        raise IndexInvalid(f"{file} begins with {header!r}, which is no {manifest.index_type} index: rebuild it")
+    check_layout(file, manifest)
     # In a sound file nothing is larger than the file, and nothing repeats more often than it has vectors.
     with deserialization_limits(byte_count=file.stat().st_size, repetitions=manifest.count):
         try:

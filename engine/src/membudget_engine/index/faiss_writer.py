@@ -108,6 +108,14 @@ def write_faiss_index(
     return ListLayout(layout.index_type, layout.nlist, layout.nprobe, recall=reached)
 
 
+def with_lists(empty: bytes, sizes: _Int64) -> bytes:
+    """A serialized index without vectors, as it begins when its lists have these sizes.
+
+    Codes and ids of one list after the other follow it in the file.
+    """
+    return empty[:-_NO_LISTS_BYTES] + b"full" + struct.pack("<Q", len(sizes)) + sizes.astype("<u8").tobytes()
+
+
 def _trained(
     vectors: Path, count: int, dimension: int, layout: ListLayout, representation: Representation, rows: int
 ) -> faiss.Index:
@@ -155,8 +163,7 @@ def _write_lists(stream: SteadyFile, head: bytes, index: faiss.Index, vectors: P
     assert isinstance(index, _ListedIndex)
     sizes = np.bincount(nearest, minlength=index.nlist)
     order = np.argsort(nearest, kind="stable")
-    stream.write(head[:-_NO_LISTS_BYTES] + b"full" + struct.pack("<Q", index.nlist))
-    stream.write(sizes.astype("<u8").data)
+    stream.write(with_lists(head, sizes))
     source = ScatteredRows(vectors, len(nearest), index.d)
     end = 0
     for size in sizes.tolist():

@@ -1,11 +1,14 @@
 """Covers the folders of a collection: their names, finding the newest good one, and removing what is of no more use.
 
 It does not cover what is inside one (build, manifest, mapped). A collection's folder holds `generation-<8 digits>`
-folders, which never change, and hidden ones of a builder at work or of a removal that was interrupted.
+folders, which never change, and hidden ones of a builder at work or of a removal that was interrupted. A generation of
+one segment has it in its own folder. Of others it names the segments: those lie in `segments/segment-<8 digits>`, each
+for as long as a generation names it, under the same path for whoever has it open.
 """
 
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +16,17 @@ from membudget_engine.errors import FileDamaged, ManifestInvalid
 from membudget_engine.index.manifest import Manifest, read_manifest, verify
 
 BUILDING_PREFIX = ".building-"
+SEGMENTS_FOLDER = "segments"
 _REMOVING_PREFIX = ".removing-"
 _GENERATION_NAME = re.compile(r"generation-([0-9]{8})")
+
+
+@dataclass(frozen=True)
+class SegmentFolder:
+    """Where a segment of a generation lies, and what it holds."""
+
+    directory: Path
+    manifest: Manifest
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,11 @@ class Generation:
 
     directory: Path
     manifest: Manifest
+
+    @property
+    def segments(self) -> tuple[SegmentFolder, ...]:
+        """Oldest first."""
+        return segment_folders(self.directory, self.manifest)
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ def find_newest_generation(collection: Path) -> GenerationSearch:
     for number, directory in reversed(generation_directories(collection)):
         try:
             manifest = _numbered_manifest(directory, number)
-            verify(directory, manifest)
+            verify_generation(directory, manifest)
         except (ManifestInvalid, FileDamaged) as error:
             skipped.append(SkippedGeneration(directory, str(error)))
         else:
@@ -70,6 +87,25 @@ def is_newest(collection: Path, manifest: Manifest) -> bool:
         return False
 
 
+def segment_folders(directory: Path, manifest: Manifest) -> tuple[SegmentFolder, ...]:
+    """The segments of a generation, oldest first; its own folder where it has no other."""
+    if not manifest.segments:
+        return (SegmentFolder(directory, manifest),)
+    return tuple(SegmentFolder(segment_directory(directory.parent, one.generation), one) for one in manifest.segments)
+
+
+def segment_directory(collection: Path, number: int) -> Path:
+    """Where the segment stands that was published with the generation of this number first."""
+    return collection / SEGMENTS_FOLDER / f"segment-{number:08}"
+
+
+def verify_generation(directory: Path, manifest: Manifest) -> None:
+    """Compares every file of a generation, those of its segments too. Raises FileDamaged."""
+    verify(directory, manifest)
+    for segment in segment_folders(directory, manifest) if manifest.segments else ():
+        verify(segment.directory, segment.manifest)
+
+
 def generation_directories(collection: Path) -> list[tuple[int, Path]]:
     """Number and folder of each generation, good or not, oldest first."""
     matches = [(_GENERATION_NAME.fullmatch(path.name), path) for path in collection.iterdir()]
@@ -86,6 +122,7 @@ def remove_leftovers(collection: Path) -> None:
     for path in collection.iterdir():
         if path.name.startswith((BUILDING_PREFIX, _REMOVING_PREFIX)):
             shutil.rmtree(path)
+    _remove_unnamed_segments(collection)
 
 
 def remove_old_generations(collection: Path, newest: int) -> None:
@@ -96,6 +133,7 @@ def remove_old_generations(collection: Path, newest: int) -> None:
         if directory != fallback:
             # Renamed first: a removal that is interrupted must not look like a damaged generation.
             shutil.rmtree(directory.rename(collection / f"{_REMOVING_PREFIX}{directory.name}"))
+    _remove_unnamed_segments(collection)
 
 
 def fallback_manifest(collection: Path, newest: int) -> Manifest | None:
@@ -104,6 +142,20 @@ def fallback_manifest(collection: Path, newest: int) -> Manifest | None:
         if number < newest and _is_complete(directory):
             return read_manifest(directory)
     return None
+
+
+def _remove_unnamed_segments(collection: Path) -> None:
+    """Those that no generation names whose manifest can be read."""
+    folder = collection / SEGMENTS_FOLDER
+    if not folder.is_dir():
+        return
+    named: set[Path] = set()
+    for _, directory in generation_directories(collection):
+        with suppress(ManifestInvalid):
+            named |= {segment.directory for segment in segment_folders(directory, read_manifest(directory))}
+    for path in folder.iterdir():
+        if path not in named:
+            shutil.rmtree(path)
 
 
 def _numbered_manifest(directory: Path, number: int) -> Manifest:

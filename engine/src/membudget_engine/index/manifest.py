@@ -3,15 +3,20 @@
 It does not cover which generation is the newest (generations) nor opening one (mapped). It is written last, so a
 folder that has a manifest is complete; and it is checked before any other file is parsed, so that FAISS and SQLite
 never see bytes that the builder did not write.
+
+A generation has one segment, which lies in its own folder, or several, each in a folder of its own below and with a
+manifest of its own inside the generation's (`generations.segment_folders`).
 """
 
 import hashlib
+import stat
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
+from membudget_contract.decoding import decode_json
 from membudget_engine.errors import FileDamaged, ManifestInvalid
 
 MANIFEST_FILE = "manifest.json"
@@ -20,6 +25,11 @@ VECTORS_FILE = "vectors.f32"
 CODES_FILE = "codes.faiss"
 ROWS_FILE = "rows.f16"
 ORDER_FILE = "order.i32"
+DEAD_FILE = "dead.bits"
+REDUCTION_FILE = "reduction.pca"
+
+MOST_SEGMENTS = 48
+"""In one generation: their manifests take 1 kB each of the 64 that are read at most."""
 
 IndexType = Literal["Flat", "IVFFlat", "Scalar", "IVFScalar", "IVFRaBitQ"]
 
@@ -44,14 +54,30 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a generation holds. Two manifests are equal when their generations are."""
+class Reduced(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """That vectors have fewer places than the embedder gave them, as `reduction.pca` has it, and what it cost."""
 
-    version: Literal[1] = 1
+    full_dimension: _Positive
+    """Of the embedder's vectors, and of those that queries and writes bring."""
+    explained: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    """Of the variance of those it was fitted on."""
+    recall: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    """Of the true ten neighbours among whole vectors, found among reduced ones, when it was fitted."""
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a generation holds, or one segment of it. Two manifests are equal when their generations are.
+
+    Of several segments, `count` is the sum, `recall` the least, and what is said of the index is that of the largest.
+    """
+
+    version: Literal[1, 2] = 2
+    """1 has one segment: what was written before there were several is read as it is."""
     collection: str
     generation: _Positive
+    """Of a segment: the one that was published with it first, which names its folder."""
     count: _Positive
-    """Vectors, and chunks: row n of the store belongs to vector n."""
+    """Vectors, and chunks: row n of the store belongs to vector n. Dead ones too."""
     dimension: _Positive
     index_type: IndexType
     nlist: _Count
@@ -69,14 +95,27 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Writes of the collection's log up to this number are in it; 0 for a generation that no writer sealed."""
     embedder: str
     """Name of the embedder; a query must be embedded by the same."""
+    reduction: Reduced | None = None
+    """None where vectors are as the embedder gave them."""
     created: Annotated[datetime, msgspec.Meta(tz=True)]
     """UTC."""
     files: dict[_FileName, FileEntry]
+    """In this folder itself."""
+    dead_rows: _Count = 0
+    """Rows that were replaced or deleted since their segment was written, as `dead.bits` has them."""
+    segments: Annotated[tuple["Manifest", ...], msgspec.Meta(max_length=MOST_SEGMENTS)] = ()
+    """Oldest first, their rows numbered through; none where the folder itself is the only one."""
+
+    @property
+    def full_dimension(self) -> int:
+        """Of the vectors that queries and writes bring."""
+        return self.dimension if self.reduction is None else self.reduction.full_dimension
 
     @property
     def index_bytes(self) -> int:
         """Of the files that a search reads."""
-        return sum(self.files[name].bytes for name in _SEARCHED_FILES if name in self.files)
+        own = sum(self.files[name].bytes for name in _SEARCHED_FILES if name in self.files)
+        return own + sum(segment.index_bytes for segment in self.segments)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Path:
@@ -90,6 +129,9 @@ def read_manifest(directory: Path) -> Manifest:
     """Raises ManifestInvalid when it is missing, larger than 64 kB, no manifest, or of another version."""
     file = directory / MANIFEST_FILE
     try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            # Opening a pipe would wait for somebody who writes.
+            raise ManifestInvalid(f"{file} is no plain file: remove it")
         with file.open("rb") as stream:
             raw = stream.read(_MAX_MANIFEST_BYTES + 1)
     except OSError as error:
@@ -97,10 +139,12 @@ def read_manifest(directory: Path) -> Manifest:
     if len(raw) > _MAX_MANIFEST_BYTES:
         raise ManifestInvalid(f"{file} is larger than {_MAX_MANIFEST_BYTES} bytes: it is no manifest; rebuild")
     try:
-        manifest = msgspec.json.decode(raw, type=Manifest)
+        manifest = decode_json(raw, Manifest)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ManifestInvalid(f"{file}: {error}; rebuild, or use the membudget version that wrote it") from error
-    _check_lists(file, manifest)
+    _check_segments(file, manifest)
+    for segment in manifest.segments or (manifest,):
+        _check_lists(file, segment)
     return manifest
 
 
@@ -128,6 +172,29 @@ def verify(directory: Path, manifest: Manifest) -> None:
             raise FileDamaged(f"{file} has {size} bytes, its manifest says {expected.bytes}: rebuild the generation")
         if found != expected:
             raise FileDamaged(f"{file} has another sha256 than its manifest says: rebuild the generation")
+
+
+def _check_segments(file: Path, manifest: Manifest) -> None:
+    """Every row is in one segment, and all of them are of one kind."""
+    segments = manifest.segments
+    if not segments:
+        if manifest.dead_rows or DEAD_FILE in manifest.files:
+            raise ManifestInvalid(f"{file} has dead rows and no segment that they are in; rebuild")
+        return
+    numbers = {segment.generation for segment in segments}
+    kinds = {
+        (one.collection, one.dimension, one.representation, one.embedder, one.reduction)
+        for one in (manifest, *segments)
+    }
+    sums = sum(segment.count for segment in segments) == manifest.count > manifest.dead_rows
+    nested = any(segment.segments or segment.dead_rows for segment in segments)
+    dead = manifest.files.get(DEAD_FILE, FileEntry(bytes=0, sha256="0" * 64)).bytes
+    wanted = sum(-(-segment.count // 8) for segment in segments) if manifest.dead_rows else 0
+    whole = len(numbers) == len(segments) and max(numbers) <= manifest.generation and manifest.version > 1
+    if len(kinds) > 1 or not sums or nested or dead != wanted or not whole:
+        raise ManifestInvalid(
+            f"{file}: its {len(segments)} segments do not make up the generation it speaks of; rebuild"
+        )
 
 
 def _check_lists(file: Path, manifest: Manifest) -> None:

@@ -48,6 +48,11 @@ def recall_sample(vectors: Path, count: int, dimension: int) -> RecallSample:
     source = np.memmap(vectors, dtype=np.float32, mode="r", shape=(count, dimension))
     rows = np.sort(np.random.default_rng(_SEED).choice(count, min(count, QUERIES), replace=False))
     queries = np.ascontiguousarray(source[rows])
+    return RecallSample(queries, rows, nearest_rows(vectors, count, dimension, queries, rows))
+
+
+def nearest_rows(vectors: Path, count: int, dimension: int, queries: Vectors, rows: _RowIds) -> _RowIds:
+    """The ten rows with the largest inner products, or all there are, best first; none is the query's own row."""
     hits = min(HITS, count - 1)
     scores = np.full((len(rows), hits), -np.inf, dtype=np.float32)
     neighbours = np.full((len(rows), hits), -1, dtype=np.int64)
@@ -63,7 +68,7 @@ def recall_sample(vectors: Path, count: int, dimension: int) -> RecallSample:
         likeness = queries @ block.T
         likeness[rows[:, None] == ids] = -np.inf
         scores, neighbours = merged_best(scores, neighbours, likeness, ids)
-    return RecallSample(queries, rows, neighbours)
+    return neighbours
 
 
 def merged_best(scores: Vectors, rows: _RowIds, likeness: Vectors, ids: _RowIds) -> tuple[Vectors, _RowIds]:

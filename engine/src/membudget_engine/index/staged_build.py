@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 import msgspec
 import numpy as np
 
+from membudget_contract.decoding import decode_json
 from membudget_engine.embedder import GIVEN, Embedder, Vectors
 from membudget_engine.errors import BuildFailed, SourceInvalid
 from membudget_engine.index.build import Plan, build_bytes, publish_next, sole_builder, training_rows_of
@@ -60,6 +61,7 @@ class Ingestion:
     memory_bytes: int
     """Anonymous memory at most, beside that of a bare process."""
     representation: Representation = "Exact"
+    reduce_to: int | None = None
     steps: tuple[Step, ...] = ()
     step_names: tuple[str, ...] = ()
     """Their identity, since functions have none across processes."""
@@ -129,7 +131,7 @@ def _found_progress(ingestion: Ingestion, staging: Path) -> Progress:
     """Where to go on; the folder is emptied when what is there is of another source."""
     identity = " ".join((ingestion.source.extent.identity, ingestion.embedder.name, *ingestion.step_names))
     try:
-        found = msgspec.json.decode((staging / PROGRESS_FILE).read_bytes(), type=Progress)
+        found = decode_json((staging / PROGRESS_FILE).read_bytes(), Progress)
     except (OSError, msgspec.DecodeError):
         found = Progress("")
     if found.source == identity:
@@ -148,7 +150,14 @@ def _bounded(ingestion: Ingestion, rows: int) -> Plan:
     """The plan, trained on as many rows as the bound allows. Raises BuildFailed with the bytes that would be needed."""
     given = ingestion.source.extent.dimension
     embedder = ingestion.embedder.name if given is None else f"{GIVEN}{given}"
-    plan = Plan(ingestion.collection, embedder, _dimension(ingestion), ingestion.threads, ingestion.representation)
+    plan = Plan(
+        ingestion.collection,
+        embedder,
+        _dimension(ingestion),
+        ingestion.threads,
+        ingestion.representation,
+        reduce_to=ingestion.reduce_to,
+    )
     training = training_rows_of(plan, rows)
     while True:
         plan = replace(plan, training_rows=training)

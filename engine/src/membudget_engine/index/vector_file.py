@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
+from membudget_engine.errors import FileDamaged
 from membudget_engine.index.float_rows import MADV_RANDOM
 from membudget_engine.index.page_advice import PAGE_BYTES, PageRange, advise
 from membudget_engine.index.row_prefetch import RowPrefetch
@@ -34,9 +35,13 @@ def mapped_rows(vectors: Path, first: int, rows: int, dimension: int) -> Vectors
     """So many rows from the first on, without copying them.
 
     Mapped anew for each call: pages of batches that are done leave the resident set with their mapping.
+    Raises FileDamaged when the file ends before them, OSError.
     """
     offset = first * dimension * FLOAT_BYTES
-    return np.memmap(vectors, dtype=np.float32, mode="r", offset=offset, shape=(rows, dimension))
+    try:
+        return np.memmap(vectors, dtype=np.float32, mode="r", offset=offset, shape=(rows, dimension))
+    except ValueError as error:
+        raise FileDamaged(f"{vectors} ends before row {first + rows}: rebuild the generation") from error
 
 
 class ScatteredRows:

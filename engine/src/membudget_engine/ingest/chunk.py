@@ -4,12 +4,15 @@ It does not cover where chunks come from (python_source) nor how they are stored
 """
 
 import hashlib
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 ChunkKind = Literal["function", "method", "class", "text", "vector"]
 """The first three of source trees, "text" of documents, "vector" of a row of vectors that nothing is said of."""
+
+Line = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""Its number; a store keeps 64 bits, and no file has so many."""
 
 ID_LENGTH = 16
 """Hex digits of a chunk id: 64 bits, a collision among a million chunks has a chance of 3 in 100 million."""
@@ -33,8 +36,8 @@ class Chunk(msgspec.Struct, frozen=True):
     dependencies: tuple[str, ...]
     """Names that it imports or calls, sorted."""
     source: str
-    start_line: int
-    end_line: int
+    start_line: Line
+    end_line: Line
 
     def searchable_text(self) -> str:
         """The text to embed: where it is, what it is called, what it says of itself, and how its source begins."""

@@ -1,4 +1,4 @@
-"""Covers files of vectors alone: .npy (two dimensions, float16 to float64) and .fvecs, read from a mapping.
+"""Covers vectors alone: .npy (two dimensions, float16 to float64) and .fvecs, read some rows at a time.
 
 It does not cover documents that carry vectors (document_source). Nothing is unpickled: an .npy file of objects is
 refused by its header, before anything else of it is read.
@@ -6,11 +6,11 @@ refused by its header, before anything else of it is read.
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import BinaryIO, Final, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import SourceInvalid
@@ -19,9 +19,10 @@ from membudget_engine.ingest.record import Extent, Record
 
 MAX_DIMENSION: Final = 65_536
 ROWS_PER_BLOCK: Final = 256
-"""Mapped anew for each block, so that pages that were read leave the resident set."""
+BLOCK_BYTES: Final = 256 * 1024
+"""Read at once at most, or one row."""
 
-_FLOAT_BYTES: Final = 4
+FLOAT_BYTES: Final = 4
 _HEADER_BYTES: Final = 10_000
 """numpy's own bound of a header that it parses."""
 
@@ -33,64 +34,116 @@ class VectorSource:
         """Raises SourceInvalid for a file that is no such thing, OSError."""
         self._file = file
         status = file.stat()
-        self._type, self._offset, self._columns, rows = (
-            _npy(file, status.st_size) if file.suffix == ".npy" else _fvecs(file, status.st_size)
-        )
-        self._prefix = 0 if file.suffix == ".npy" else 1
+        with file.open("rb") as stream:
+            self._layout = read_layout(file.name, stream)
+        rows = (status.st_size - self._layout.offset) // self._layout.row_bytes
+        if self._layout.rows not in {None, rows} or not rows or self._layout.bytes_of(rows) != status.st_size:
+            raise SourceInvalid(f"{file.name} has {status.st_size} bytes, which are not rows as its header has them")
         identity = f"{file.name} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
-        self.extent = Extent(identity, rows, self._columns - self._prefix)
+        self.extent = Extent(identity, rows, self._layout.dimension)
 
     def records(self, position: int) -> Iterator[Record]:
         """A chunk for each row that says nothing but its number."""
-        for first in range(position, self.extent.end, ROWS_PER_BLOCK):
-            for row, vector in enumerate(self._block(first), first):
-                yield Record(_chunk(self._file.name, row), row + 1, vector)
+        with self._file.open("rb") as stream:
+            stream.seek(self._layout.bytes_of(position))
+            yield from self._layout.records(self._file.name, stream, position)
 
-    def _block(self, first: int) -> Vectors:
-        shape = min(ROWS_PER_BLOCK, self.extent.end - first), self._columns
-        offset = self._offset + first * self._columns * self._type.itemsize
-        block = cast(
-            "npt.NDArray[np.float64]", np.memmap(self._file, dtype=self._type, mode="r", offset=offset, shape=shape)
-        )
-        if self._prefix:
-            dimensions = block[:, 0].view(np.int32)
-            if (dimensions != self._columns - 1).any():
-                raise SourceInvalid(f"{self._file}: rows {first} to {first + len(block)} are not all of one dimension")
-            block = block[:, 1:]
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How rows stand one after the other."""
+
+    kind: np.dtype[np.floating]
+    dimension: int
+    prefixed: bool
+    """Whether each row begins with its dimension."""
+    offset: int = 0
+    """Of the first row."""
+    rows: int | None = None
+    """As the header has it; None without one."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one."""
+        return (self.dimension + self.prefixed) * self.kind.itemsize
+
+    def bytes_of(self, rows: int) -> int:
+        """Of so many rows, with what stands before the first one."""
+        return self.offset + rows * self.row_bytes
+
+    def records(self, name: str, stream: BinaryIO, row: int, read: bytes = b"") -> Iterator[Record]:
+        """From this row on, where the stream stands behind what was `read` of it already.
+
+        Raises SourceInvalid where it is torn, has a value that is no float32 or, prefixed, another dimension.
+        """
+        at_once = max(1, min(ROWS_PER_BLOCK, BLOCK_BYTES // self.row_bytes))
+        while block := read + stream.read(self._bytes_at_once(at_once, row) - len(read)):
+            read = b""
+            if len(block) % self.row_bytes:
+                raise SourceInvalid(f"{name} ends within a row after {row + len(block) // self.row_bytes}: it is torn")
+            for vector in self._vectors(name, block, row):
+                row += 1
+                yield Record(_chunk(name, row - 1), row, vector)
+        if self.rows not in {None, row}:
+            raise SourceInvalid(f"{name} ends after {row} of {self.rows} rows: it is torn")
+
+    def _bytes_at_once(self, rows: int, row: int) -> int:
+        """Behind the last row one byte more: what comes there is refused, not left unread."""
+        left = rows if self.rows is None else self.rows - row
+        return min(rows, left) * self.row_bytes if left > 0 else 1
+
+    def _vectors(self, name: str, block: bytes, row: int) -> Vectors:
+        rows = np.frombuffer(block, dtype=self.kind).reshape(-1, self.dimension + self.prefixed)
+        last = row + len(rows)
+        if self.prefixed:
+            if (rows[:, 0].view(np.int32) != self.dimension).any():
+                raise SourceInvalid(f"{name}: rows {row} to {last} are not all of one dimension")
+            rows = rows[:, 1:]
         with np.errstate(over="ignore"):
-            vectors = block.astype(np.float32)
+            vectors = rows.astype(np.float32)
         if not np.isfinite(vectors).all():
-            raise SourceInvalid(f"{self._file}: rows {first} to {first + len(block)} have a value that is no float32")
+            raise SourceInvalid(f"{name}: rows {row} to {last} have a value that is no float32")
         return vectors
 
 
-def _npy(file: Path, size: int) -> tuple[np.dtype[np.floating], int, int, int]:
-    """Type, offset of the first row, columns and rows. Raises SourceInvalid."""
-    with file.open("rb") as stream:
-        try:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran_order, kind = read(stream, max_header_size=_HEADER_BYTES)
-        except (ValueError, EOFError, SyntaxError, RecursionError, MemoryError, TypeError) as error:
-            raise SourceInvalid(f"{file} is no .npy file: {error}") from None
-        offset = stream.tell()
+def read_layout(name: str, stream: BinaryIO) -> Layout:
+    """How the rows of a file stand, which is read from its beginning. Raises SourceInvalid."""
+    if name.endswith(".npy"):
+        return replace(_npy(name, stream), offset=stream.tell())
+    return _fvecs(name, stream.read(FLOAT_BYTES))
+
+
+def read_on(name: str, stream: BinaryIO, row: int = 0) -> Iterator[Record]:
+    """The rows of a stream from its beginning, which for .fvecs may be any row. Raises SourceInvalid."""
+    if name.endswith(".npy"):
+        yield from _npy(name, stream).records(name, stream, row)
+    else:
+        head = stream.read(FLOAT_BYTES)
+        if head or not row:  # behind the last row nothing has to come
+            yield from _fvecs(name, head).records(name, stream, row, head)
+
+
+def _npy(name: str, stream: BinaryIO) -> Layout:
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, kind = read(stream, max_header_size=_HEADER_BYTES)
+    except (ValueError, EOFError, SyntaxError, RecursionError, MemoryError, TypeError) as error:
+        raise SourceInvalid(f"{name} is no .npy file: {error}") from None
     if len(shape) != 2 or fortran_order or kind.kind != "f" or kind.itemsize > 8:  # noqa: PLR2004  rows of float64 at most
         order = "columns" if fortran_order else "rows"
-        raise SourceInvalid(f"{file} has {kind} of shape {shape} by {order}: rows of floats are taken")
+        raise SourceInvalid(f"{name} has {kind} of shape {shape} by {order}: rows of floats are taken")
     rows, columns = shape
-    if not 1 <= columns <= MAX_DIMENSION or not rows or size != offset + rows * columns * kind.itemsize:
-        raise SourceInvalid(f"{file} has {size} bytes, which are not {rows} rows of {columns} {kind}")
-    return cast("np.dtype[np.floating]", kind), offset, columns, rows
+    if not 1 <= columns <= MAX_DIMENSION or rows < 1:
+        raise SourceInvalid(f"{name} has {rows} rows of {columns} places: 1 to {MAX_DIMENSION} places are taken")
+    return Layout(cast("np.dtype[np.floating]", kind), columns, prefixed=False, rows=rows)
 
 
-def _fvecs(file: Path, size: int) -> tuple[np.dtype[np.floating], int, int, int]:
-    """As `_npy`; the first column is the number of the others."""
-    with file.open("rb") as stream:
-        head = stream.read(4)
-    dimension = struct.unpack("<i", head)[0] if len(head) == 4 else 0  # noqa: PLR2004  an int32
-    if not 1 <= dimension <= MAX_DIMENSION or size % ((dimension + 1) * _FLOAT_BYTES):
-        raise SourceInvalid(f"{file} is no .fvecs file: {size} bytes are not rows of {dimension} places")
-    return np.dtype("<f4"), 0, dimension + 1, size // ((dimension + 1) * _FLOAT_BYTES)
+def _fvecs(name: str, head: bytes) -> Layout:
+    dimension = struct.unpack("<i", head)[0] if len(head) == FLOAT_BYTES else 0
+    if not 1 <= dimension <= MAX_DIMENSION:
+        raise SourceInvalid(f"{name} is no .fvecs file: its first row has {dimension} places")
+    return Layout(np.dtype("<f4"), dimension, prefixed=True)
 
 
 def _chunk(file: str, row: int) -> Chunk:

@@ -15,6 +15,7 @@ from typing import Final, Self, cast
 
 import msgspec
 
+from membudget_contract.decoding import decode_json
 from membudget_engine.errors import ChunkMissing, ChunkStoreInvalid
 from membudget_engine.ingest.chunk import Chunk, ChunkKind
 from membudget_engine.stores.connection_pool import ReadOnlyPool
@@ -38,8 +39,9 @@ _INSERT = f"INSERT INTO chunks (row, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?,
 _BY_ROW = f"SELECT {_COLUMNS} FROM chunks WHERE row = ?"  # noqa: S608 - constants
 _BY_ID = f"SELECT {_COLUMNS} FROM chunks WHERE id = ?"  # noqa: S608 - constants
 _ROW_OF = "SELECT row FROM chunks WHERE id = ?"
-_COPY = f"""INSERT INTO chunks (row, {_COLUMNS}) SELECT row_number() OVER (ORDER BY row) - 1, {_COLUMNS}
+_COPY = f"""INSERT INTO chunks (row, {_COLUMNS}) SELECT row_number() OVER (ORDER BY row) - 1 + ?, {_COLUMNS}
     FROM former.chunks WHERE row NOT IN (SELECT row FROM temp.dropped) ORDER BY row"""  # noqa: S608 - constants
+_OTHER_ROWS = "SELECT min(row) <> 0 OR max(row) <> count(*) - 1 FROM chunks"
 _HAS_PATH = "SELECT 1 FROM chunks WHERE path = ? LIMIT 1"
 
 _Stored = tuple[str, str, str, ChunkKind, str, str, str, str | bytes, int, int]
@@ -85,10 +87,10 @@ class ChunkStoreWriter:
                 self._execute("COMMIT")
                 self._execute("BEGIN")
 
-    def copy(self, former: Path, dropped: Iterable[int]) -> None:
-        """Takes over the rows of a sealed store but these, in their order; only into a store that has none yet.
+    def copy(self, former: Path, dropped: Iterable[int]) -> int:
+        """Appends the rows of a sealed store but these, in their order, and gives how many.
 
-        Raises ChunkStoreInvalid when the former store cannot be read.
+        Raises ChunkStoreInvalid when the former store cannot be read, or has an id that came before.
         """
         try:
             self._execute("COMMIT")
@@ -97,8 +99,10 @@ class ChunkStoreWriter:
             self._execute("BEGIN")
             for row in dropped:
                 self._execute("INSERT INTO temp.dropped VALUES (?)", (row,))
-            with closing(self._connection.execute(_COPY)) as copied:
-                self._rows = copied.rowcount
+            with closing(self._connection.execute(_COPY, (self._rows,))) as copied:
+                rows = copied.rowcount
+            self._rows += rows
+            self._execute("DROP TABLE temp.dropped")
             self._execute("COMMIT")
             self._execute("DETACH former")
             self._execute("BEGIN")
@@ -106,6 +110,7 @@ class ChunkStoreWriter:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             raise ChunkStoreInvalid(f"{former}: {error}; take another generation or rebuild") from error
+        return rows
 
     def commit(self) -> None:
         """What was added holds from now on, where the store keeps it."""
@@ -135,6 +140,7 @@ class ChunkStore:
         try:
             self._check_version()
             self._count = self._number("SELECT count(*) FROM chunks")
+            self._check_rows()
         except BaseException:
             self._pool.close()
             raise
@@ -157,11 +163,16 @@ class ChunkStore:
         with self._reading() as connection:
             return _first_chunk(connection, _BY_ID, chunk_id)
 
-    def row_of(self, chunk_id: str) -> int | None:
-        """The row of this id, or None."""
-        with self._reading() as connection, closing(connection.execute(_ROW_OF, (chunk_id,))) as cursor:
-            found = cast("tuple[int] | None", cursor.fetchone())
-        return None if found is None else found[0]
+    def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
+        """The row of each of these ids; those that are not there are left out."""
+        rows: dict[str, int] = {}
+        with self._reading() as connection:
+            for chunk_id in ids:
+                with closing(connection.execute(_ROW_OF, (chunk_id,))) as cursor:
+                    found = cast("tuple[int] | None", cursor.fetchone())
+                if found is not None:
+                    rows[chunk_id] = found[0]
+        return rows
 
     def has_path(self, path: str) -> bool:
         """Whether some chunk is of this file. Looks at every chunk: some milliseconds for 20,000."""
@@ -176,6 +187,10 @@ class ChunkStore:
         """How many chunks there are."""
         return self._count
 
+    def shrink(self) -> None:
+        """Idle connections give their page caches back."""
+        self._pool.shrink()
+
     def close(self) -> None:
         """Closes every connection; those in use as soon as their read ends. Later reads raise ChunkStoreClosed."""
         self._pool.close()
@@ -185,7 +200,7 @@ class ChunkStore:
         try:
             with self._pool.connection() as connection:
                 yield connection
-        except (sqlite3.Error, zlib.error, msgspec.DecodeError) as error:
+        except (sqlite3.Error, zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ChunkStoreInvalid(f"{self._file}: {error}; take another generation or rebuild") from error
 
     def _check_version(self) -> None:
@@ -194,6 +209,10 @@ class ChunkStore:
             raise ChunkStoreInvalid(
                 f"{self._file} is no sealed chunk store of version {SCHEMA_VERSION} (found {found}); rebuild it"
             )
+
+    def _check_rows(self) -> None:
+        if self._number(_OTHER_ROWS):
+            raise ChunkStoreInvalid(f"{self._file} has other rows than 0 to {self._count - 1}: rebuild it")
 
     def _number(self, statement: str) -> int:
         with self._reading() as connection, closing(connection.execute(statement)) as cursor:
@@ -232,7 +251,7 @@ def _first_chunk(connection: sqlite3.Connection, statement: str, key: int | str)
         kind=kind,
         signature=signature,
         docstring=docstring,
-        dependencies=msgspec.json.decode(dependencies, type=tuple[str, ...]),
+        dependencies=decode_json(dependencies, tuple[str, ...]),
         source=source if isinstance(source, str) else zlib.decompress(source).decode(),
         start_line=start_line,
         end_line=end_line,

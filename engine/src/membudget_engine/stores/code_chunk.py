@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from membudget_contract.decoding import decode_msgpack
 from membudget_engine.ingest.chunk import Chunk
 
 
@@ -57,7 +58,6 @@ class CodeChunkStore(Protocol):
 Text = tuple[str, str, str, tuple[str, ...], dict[str, str]]
 """Name, signature, docstring, dependencies, metadata: what is packed."""
 
-_decoder: Final = msgspec.msgpack.Decoder(Text)
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
@@ -68,7 +68,7 @@ def packed_text(chunk: CodeChunk) -> bytes:
 
 def unpacked_chunk(chunk_id: str, path: str, packed: bytes, activation: float) -> CodeChunk:
     """The chunk whose text this is. Raises msgspec.DecodeError when it is none."""
-    return CodeChunk(chunk_id, path, *_decoder.decode(packed), activation)
+    return CodeChunk(chunk_id, path, *decode_msgpack(packed, Text), activation)
 
 
 def code_chunk(chunk: Chunk) -> CodeChunk:

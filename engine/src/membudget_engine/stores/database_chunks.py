@@ -7,6 +7,9 @@ from survives SIGKILL and power loss.
 A chunk that is saved again keeps its row: an upsert, not a replacement, so that its activation stays. Which chunk was
 used when is gathered in memory and written down, a thousand uses in one transaction: a look-up writes nothing. Uses
 that were not written down before a crash are forgotten; chunks are not.
+
+Its memory is SQLite's: `sqlite_memory.SqliteMemory` counts it in the ledger with that of every other connection, and
+asks the stores it is told of to `shrink`.
 """
 
 from __future__ import annotations
@@ -122,6 +125,13 @@ class DatabaseChunkStore:
         """Forget it; whether it was there. Raises ChunkStoreInvalid, ChunkStoreClosed."""
         with self._lock, self._translated():
             return self._execute(_DELETE, (chunk_id,)) > 0
+
+    def shrink(self) -> None:
+        """Give back what idle connections and the writer's cached; nothing after `close`."""
+        self._readers.shrink()
+        with self._lock:
+            if not self._closed:
+                self._writer.execute("PRAGMA shrink_memory").close()
 
     def close(self) -> None:
         """Write uses down, take the log into the file, close every connection. May be called twice."""

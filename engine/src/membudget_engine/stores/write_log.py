@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, cast
 import msgspec
 import numpy as np
 
+from membudget_contract.decoding import decode_msgpack
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import WriteFailed, WriteLogInvalid
 from membudget_engine.ingest.chunk import Chunk
@@ -37,6 +38,7 @@ _SCHEMA = """CREATE TABLE writes (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, chunk BLOB, vector BLOB) STRICT"""
 _SOME = """SELECT sequence, id, chunk, vector FROM writes WHERE sequence > ? AND sequence <= ?
     ORDER BY sequence LIMIT ?"""
+_HOW_MANY = "SELECT count(*) FROM writes WHERE sequence > ? AND sequence <= ? AND vector IS NOT NULL"
 _INSERT = "INSERT OR REPLACE INTO writes (id, chunk, vector) VALUES (?, ?, ?)"
 
 
@@ -114,6 +116,10 @@ class WriteLog:
             if len(batch) < _READ_AT_ONCE:
                 return
 
+    def count(self, sequence: int, through: int) -> int:
+        """How many of the writes with numbers over the first and up to the second are chunks, not deletions."""
+        return cast("list[tuple[int]]", self._rows(_HOW_MANY, (sequence, through)))[0][0]
+
     def chunks(self, ids: Iterable[str]) -> dict[str, Chunk]:
         """The chunks of these ids as last written; deleted and unknown ones are left out."""
         found: dict[str, Chunk] = {}
@@ -168,7 +174,7 @@ class WriteLog:
 
     def _unpacked(self, packed: bytes | None) -> Chunk | None:
         try:
-            return None if packed is None else msgspec.msgpack.decode(packed, type=Chunk)
+            return None if packed is None else decode_msgpack(packed, Chunk)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise WriteLogInvalid(f"{self._file}: {error}; restore it") from error
 

@@ -1,0 +1,130 @@
+"""Seals and compactions in the background, when they are due.
+
+Covers: how full a delta may be, two threads, one of each kind, and trying again what found no room. Does not cover what
+a seal or a compaction does (`publishing`) nor which segments are merged (`index.segment_merging`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from membudget_engine.catalog import Catalog
+from membudget_engine.errors import EngineError
+from membudget_engine.held_collections import Held, HeldCollections
+from membudget_engine.index.segment_merging import run_to_merge, too_many_dead
+from membudget_engine.publishing import Publishing
+from membudget_runtime.errors import RuntimeMemoryError
+
+DELTA_BYTES: Final = 8 * 1024 * 1024
+"""Of one collection: 4,000 vectors of 384 places, which a query scans in 0.6 ms."""
+SEAL_FROM_SHARE: Final = 0.5
+"""Of those bytes; the other half takes the writes that come while a seal runs."""
+RETRY_SECONDS: Final = 1.0
+MOST_RETRY_SECONDS: Final = 60.0
+"""Between two tries of a compaction: each may copy all of a collection before it finds the volume full."""
+
+log = logging.getLogger(__name__)
+
+
+class DuePublishing:
+    """Two threads. Every method may be called from any other."""
+
+    def __init__(self, catalog: Catalog, held: HeldCollections, publishing: Publishing) -> None:
+        self._catalog = catalog
+        self._held = held
+        self._publishing = publishing
+        self._ended = False
+        self._seal, self._merge = threading.Event(), threading.Event()
+        self._threads = [
+            threading.Thread(target=self._seal_when_due, name="seal", daemon=True),
+            threading.Thread(target=self._merge_when_due, name="compact", daemon=True),
+        ]
+
+    @property
+    def ended(self) -> bool:
+        """Whether what is under way is to be given up."""
+        return self._ended
+
+    def start(self) -> None:
+        """Look at everything now, and whenever `wake` says so."""
+        for thread in self._threads:
+            thread.start()
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again."""
+        self._seal.set()
+        self._merge.set()
+
+    def wake_when_due(self, name: str) -> None:
+        """Look again if something of this collection is due."""
+        if any(held.name == name and self._is_due(held) for held in self._held.all):
+            self._seal.set()
+
+    def close(self) -> None:
+        """Ends: a seal or compaction under way is given up, what was written is in the log."""
+        self._ended = True
+        self.wake()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def _is_due(self, held: Held) -> bool:
+        opened = self._catalog.collections.get(held.name)
+        overlay = None if opened is None else opened.overlay
+        if opened is None or overlay is None:
+            return False
+        manifest = opened.manifest
+        died = too_many_dead(overlay.dead_rows, manifest.count)
+        full = overlay.delta.owned_bytes > SEAL_FROM_SHARE * DELTA_BYTES
+        return full or held.refusing or (died and not too_many_dead(manifest.dead_rows, manifest.count))
+
+    def _seal_when_due(self) -> None:
+        retry = False
+        while True:
+            self._seal.wait(RETRY_SECONDS if retry else None)
+            self._seal.clear()
+            if self._ended:
+                return
+            due = [held for held in self._held.all if self._is_due(held)]
+            sealed = [self._done_or_told(held, self._publishing.seal) for held in due]
+            retry = not all(sealed)
+            if due:
+                self._merge.set()
+
+    def _merge_when_due(self) -> None:
+        retry: float | None = None
+        while True:
+            self._merge.wait(retry)
+            self._merge.clear()
+            if self._ended:
+                return
+            done = [self._done_or_told(held, self._merged, merging=True) for held in self._held.all]
+            retry = None if all(done) else min(MOST_RETRY_SECONDS, 2 * (retry or RETRY_SECONDS))
+
+    def _merged(self, held: Held) -> bool:
+        opened = self._catalog.collections.get(held.name)
+        if opened is None:
+            return False
+        dead = opened.sealed_dead
+        due = run_to_merge([rows.count for rows in dead], [rows.dead for rows in dead])
+        return due is not None and self._publishing.compact(held, run_to_merge)
+
+    def _done_or_told(self, held: Held, work: Callable[[Held], object], *, merging: bool = False) -> bool:
+        before = held.merging_problem if merging else held.problem
+        problem = None
+        try:
+            work(held)
+        except (EngineError, RuntimeMemoryError, OSError) as error:
+            problem = str(error)
+            if not self._ended and before != problem:
+                what = "its segments are not merged yet" if merging else "what was written is not sealed yet"
+                log.warning("%s: %s: %s", held.name, what, problem)
+        if merging:
+            held.merging_problem = problem
+        else:
+            held.problem = problem
+        return problem is None

@@ -1,0 +1,1 @@
+"""Vectors in fewer bytes, and back: fewer places (`pca`), fewer bits a place (`quantization`)."""

@@ -1,0 +1,88 @@
+"""One segment of a collection as it is open: its index and its chunks, shared by every generation that has it.
+
+Covers: opening, sharing, closing with the last holder, and its answer to a query without its dead rows. Does not cover
+which segments a collection has (`collection`) nor what was written since (`overlay`).
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+
+from membudget_engine.embedder import Vectors
+from membudget_engine.errors import ChunkStoreInvalid, IndexInvalid
+from membudget_engine.index.compact import CompactIndex
+from membudget_engine.index.dead_rows import DeadRows
+from membudget_engine.index.effort import Effort
+from membudget_engine.index.generations import SegmentFolder
+from membudget_engine.index.loaded import Index, LoadedIndex
+from membudget_engine.index.mapped import MappedIndex
+from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStore
+
+Found = tuple[float, int]
+"""Score and row of one hit."""
+
+
+class Segment:
+    """Open for as long as somebody holds it; whoever opened it does."""
+
+    def __init__(self, folder: SegmentFolder, index: Index, chunks: ChunkStore) -> None:
+        """Use open()."""
+        self.folder = folder
+        self.index = index
+        self.chunks = chunks
+        self._holders = 1
+        self._counting = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: SegmentFolder, kind: type[MappedIndex | LoadedIndex] = MappedIndex) -> Segment:
+        """A segment whose files were verified. Raises IndexInvalid, ChunkStoreInvalid, OSError: it cannot be served."""
+        manifest = folder.manifest
+        compact = manifest.representation == "Compact"
+        if compact and kind is LoadedIndex:
+            raise IndexInvalid(
+                f"{folder.directory} is Compact: its rows are served mapped, its codes are in memory already"
+            )
+        with ExitStack() as on_failure:
+            index = (CompactIndex if compact else kind).open(folder.directory, manifest)
+            on_failure.callback(index.close)
+            chunks = ChunkStore(folder.directory / CHUNKS_FILE)
+            on_failure.callback(chunks.close)
+            if chunks.count() != manifest.count:
+                raise ChunkStoreInvalid(
+                    f"{folder.directory} has {chunks.count()} chunks, its manifest says {manifest.count}: rebuild it"
+                )
+            segment = cls(folder, index, chunks)
+            on_failure.pop_all()
+        return segment
+
+    def shared(self) -> bool:
+        """One holder more; False when it was closed before."""
+        with self._counting:
+            if not self._holders:
+                return False
+            self._holders += 1
+            return True
+
+    def close(self) -> None:
+        """One holder less; the last one closes index and store, on which queries in flight finish."""
+        with self._counting:
+            self._holders = max(0, self._holders - 1)
+            if self._holders:
+                return
+        self.index.close()
+        self.chunks.close()
+
+    def find(self, vector: Vectors, hits: int, dead: DeadRows, effort: Effort) -> list[Found]:
+        """The nearest rows that hold, best first.
+
+        Asks for more until enough hold or there are no more: no kind of index has to know of dead rows.
+        """
+        asked = hits if not dead.dead else 2 * hits
+        while True:
+            scores, rows = self.index.search(vector, asked, effort)
+            found = [one for one in zip(scores[0].tolist(), rows[0].tolist(), strict=True) if one[1] >= 0]
+            holding = [one for one in found if one[1] not in dead]
+            if len(holding) >= hits or len(found) < asked:
+                return holding[:hits]
+            asked *= 4

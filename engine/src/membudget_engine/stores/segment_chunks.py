@@ -1,0 +1,64 @@
+"""Covers the chunks of all segments of a generation as one store, their rows numbered through from the oldest on.
+
+It does not cover the store of one segment (chunk_store) nor which rows hold (index/dead_rows). Of the rows of an id
+only that in the newest segment may hold: it was written last.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from membudget_engine.ingest.chunk import Chunk
+from membudget_engine.stores.chunk_store import ChunkStore
+
+
+class SegmentChunks:
+    """Reads the stores of the segments, from any number of threads; whoever opened them closes them."""
+
+    def __init__(self, stores: Sequence[ChunkStore]) -> None:
+        """Oldest first."""
+        self._stores = tuple(stores)
+        self._first = tuple(accumulate((store.count() for store in self._stores), initial=0))
+
+    def place(self, row: int) -> tuple[int, int]:
+        """The segment of a row, and which of its rows it is."""
+        number = bisect_right(self._first, row, hi=len(self._stores)) - 1
+        return number, row - self._first[number]
+
+    def get(self, rows: Sequence[int]) -> list[Chunk]:
+        """The chunks of these rows in the order asked. Raises ChunkMissing for a row that is not there."""
+        wanted: dict[int, list[int]] = {}
+        for row in rows:
+            wanted.setdefault(max(0, self.place(row)[0]), []).append(row)
+        found: dict[int, Chunk] = {}
+        for number, its_rows in wanted.items():
+            own = [row - self._first[number] for row in its_rows]
+            found.update(zip(its_rows, self._stores[number].get(own), strict=True))
+        return [found[row] for row in rows]
+
+    def get_by_id(self, chunk_id: str) -> Chunk | None:
+        """The chunk of this id as its newest segment has it, or None: an id may come from an older generation."""
+        row = self.row_of(chunk_id)
+        return None if row is None else self.get([row])[0]
+
+    def row_of(self, chunk_id: str) -> int | None:
+        """The newest row of this id, or None."""
+        return self.rows_of([chunk_id]).get(chunk_id)
+
+    def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
+        """The newest row of each of these ids; those that are nowhere are left out."""
+        missing: list[str] = [*ids]
+        found: dict[str, int] = {}
+        for first, store in zip(reversed(self._first[:-1]), reversed(self._stores), strict=True):
+            if missing:
+                found.update((chunk_id, first + row) for chunk_id, row in store.rows_of(missing).items())
+                missing = [chunk_id for chunk_id in missing if chunk_id not in found]
+        return found
+
+    def has_path(self, path: str) -> bool:
+        """Whether some chunk is of this file, one that holds no more too."""
+        return any(store.has_path(path) for store in self._stores)
+
+    def count(self) -> int:
+        """How many chunks there are, with those that hold no more."""
+        return self._first[-1]
