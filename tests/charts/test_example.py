@@ -108,13 +108,14 @@ def test_its_probes_ask_what_it_answers(pod: dict[str, Any]) -> None:
     assert [{"name": "http", "containerPort": 8080}] == engine["ports"]
     assert {
         "startupProbe": {"httpGet": ready, "periodSeconds": 1, "failureThreshold": 120},
-        "livenessProbe": {"httpGet": alive, "periodSeconds": 20},
+        "livenessProbe": {"httpGet": alive, "periodSeconds": 20, "timeoutSeconds": 5},
         "readinessProbe": {"httpGet": ready, "periodSeconds": 5},
     } == {name: part for name, part in engine.items() if name.endswith("Probe")}
     sidecar = container(pod, "membudget")
     assert [{"name": "membudget", "containerPort": 9465}] == sidecar["ports"]
+    asked = {"path": "/healthz", "port": "membudget"}
     assert {
-        "livenessProbe": {"httpGet": {"path": "/healthz", "port": "membudget"}, "periodSeconds": 20}
+        "livenessProbe": {"httpGet": asked, "periodSeconds": 20, "timeoutSeconds": 5}
     } == {name: part for name, part in sidecar.items() if name.endswith("Probe")}  # fmt: skip
 
 

@@ -21,6 +21,7 @@
   livenessProbe:
     httpGet: {path: /healthz, port: membudget}
     periodSeconds: 20
+    timeoutSeconds: 5
   resources:
     requests: {cpu: 10m, memory: {{ .sidecarMemoryLimit }}}
     limits: {memory: {{ .sidecarMemoryLimit }}}
@@ -78,6 +79,7 @@
   livenessProbe:
     httpGet: {path: /healthz, port: http}
     periodSeconds: 20
+    timeoutSeconds: 5
   readinessProbe:
     httpGet: {path: /readyz, port: http}
     periodSeconds: 5
