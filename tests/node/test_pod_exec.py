@@ -31,7 +31,8 @@ def membudget(installed: Installed, pod: str, *words: str) -> subprocess.Complet
 
 @pytest.fixture
 def ask(installed: Installed) -> Ask:
-    """The same, of the retrieval pod, once there is one."""
+    """The same, of the retrieval pod, once there is one; another test may have taken it away."""
+    installed.node.kubectl("scale", "deploy/retriever", "-n", NAMESPACE, "--replicas=1")
     until(lambda: len(installed.ready_pods()) == 1, READY_SECONDS)
     return partial(membudget, installed, installed.pod().name)
 
@@ -41,7 +42,7 @@ def test_a_sidecar_in_a_pod_is_asked_by_exec(ask: Ask, command: tuple[str, ...])
     """R-T03: an answer of the sidecar; codes of 1 are what it says of itself (problems, not seen long enough)."""
     answered = ask(*command)
     assert (True, "") == (answered.returncode in {0, 1}, answered.stderr), answered.stdout
-    assert len(answered.stdout.splitlines()) > 3
+    assert len(answered.stdout.splitlines()) > 3 or "nothing to recommend yet" in answered.stdout
 
 
 def test_it_is_the_pod_that_was_named_and_the_engine_in_it(ask: Ask, installed: Installed) -> None:
