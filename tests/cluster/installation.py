@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from cluster.api_requests import ApiRefused
 from cluster.control_plane import ControlPlane
 from cluster.controller_process import OWN_NAMESPACE, ControllerProcess
 from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable, UnixSocket
@@ -58,6 +59,23 @@ class Installation:
             "apply", "--server-side", "-f", str(CHART_FILES / "memorypolicies.membudget.dev.yaml")
         )
         self.control_plane.kubectl("wait", "--for=condition=Established", "crd/memorypolicies.membudget.dev")
+        until(self._is_served)  # the API server takes its handlers up some time after it has called them established
+
+    def _is_served(self) -> bool:
+        """By a write that changes nothing: a definition that comes back may be listed before it can be written."""
+        spec = {"selector": {"matchLabels": {"app": "retriever"}}}
+        body = {
+            "apiVersion": "membudget.dev/v1alpha1",
+            "kind": "MemoryPolicy",
+            "metadata": {"name": "any"},
+            "spec": spec,
+        }
+        path = "/apis/membudget.dev/v1alpha1/namespaces/default/memorypolicies?dryRun=All"
+        try:
+            self.control_plane.api.send("POST", path, body)
+        except ApiRefused:
+            return False
+        return True
 
     def start_controller(self) -> None:
         """With the rights of its service account; ready when this returns."""

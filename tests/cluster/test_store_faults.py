@@ -82,6 +82,26 @@ def test_a_store_put_back_to_an_earlier_day_is_obeyed_once_under_a_new_epoch(
     assert fleet.orders() == orders
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_kind_that_comes_back_without_a_policy_is_watched(
+    fleet: Fleet, start_controller: Start, installed: Installation, known: bool
+) -> None:
+    """Fault 15: whether or not the controller saw it go, and long before the next full list."""
+    with_pods(fleet, 2)
+    controller = start_controller()
+    fleet.wait_until_converged()
+    fleet.delete("retrieval")
+    fleet.wait_until_converged()
+    fleet.control_plane.kubectl("delete", KIND)
+    if known:
+        until(lambda: controller.counted("membudget_controller_policies_known ") == 0)
+    installed.install()
+    until(lambda: controller.counted("membudget_controller_policies_known ") == 1)
+    fleet.apply("retrieval", budget={"total": "190Mi"})
+    fleet.wait_until_converged()
+    fleet.check_it_stays(1.0)
+
+
 def test_a_kind_that_is_deleted_and_comes_back_is_unknown_meanwhile(
     fleet: Fleet, start_controller: Start, installed: Installation
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from membudget_contract.policy_status import PolicyStatus
 from membudget_contract.quantities import parse_quantity
-from membudget_controller.cluster import Listed, Stored, Transition
+from membudget_controller.cluster import Definition, Listed, Stored, Transition
 from membudget_controller.errors import ApiFailed, api_failure
 from membudget_controller.objects import ObservedPod, ObservedPolicy
 
@@ -32,6 +32,7 @@ class FakeCluster:
         self.writes: list[str] = []
         self.statuses: list[PolicyStatus] = []
         self.kind = "Served"
+        self.kind_uid = "kind-1"
         """Or Ending: it is marked and its objects go; or Gone."""
         self.is_blind = False
         """The controller may not see the definition."""
@@ -83,10 +84,16 @@ class FakeCluster:
         self._answer("GET policies")
         return self.version
 
-    def is_kind_ending(self) -> bool | None:
+    def read_definition(self) -> Definition | None:
         """By `kind`."""
         self._answer("GET kind")
-        return None if self.is_blind else self.kind != "Served"
+        if self.kind == "Gone":
+            raise api_failure("GET kind", 404, "Not Found")
+        return None if self.is_blind else Definition(self.kind_uid, ending=self.kind != "Served")
+
+    def is_kind_discovered(self) -> bool:
+        """As soon as it is served."""
+        return self.kind == "Served"
 
     def read_policy(self, namespace: str, name: str) -> ObservedPolicy:
         """One."""

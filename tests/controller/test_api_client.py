@@ -17,7 +17,7 @@ from kubernetes import client
 
 from controller.cluster_objects import make_policy
 from membudget_controller.api_client import ApiCluster, client_for, follow_token
-from membudget_controller.cluster import Stored, Transition
+from membudget_controller.cluster import Definition, Stored, Transition
 from membudget_controller.errors import ApiConflict, ApiFailed, ApiNotFound
 
 NOW = dt.datetime(2026, 11, 21, 12, 0, 0, 250, tzinfo=dt.UTC)
@@ -139,19 +139,48 @@ def test_watched_namespaces_are_listed_one_by_one_at_the_oldest_version(server: 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ((200, {"metadata": {"resourceVersion": "1"}}), False),
-        ((200, {"metadata": {"resourceVersion": "1", "deletionTimestamp": "2026-11-21T00:00:00Z"}}), True),
-        (refusal(404), True),
+        ((200, {"metadata": {"uid": "one"}}), Definition("one", ending=False)),
+        (
+            (200, {"metadata": {"uid": "one", "deletionTimestamp": "2026-11-21T00:00:00Z"}}),
+            Definition("one", ending=True),
+        ),
         (refusal(403), None),
     ],
 )
 def test_a_kind_that_ends_is_known_by_its_definition(
-    server: ApiServer, answer: tuple[int, object], expected: bool | None
+    server: ApiServer, answer: tuple[int, object], expected: Definition | None
 ) -> None:
     """Fault 15: it is marked before its first object goes; who may not see it cannot tell."""
     server.answers = [answer]
-    assert expected is cluster_of(server).is_kind_ending()
+    assert expected == cluster_of(server).read_definition()
     assert server.asked[0][1].endswith("/customresourcedefinitions/memorypolicies.membudget.dev")
+
+
+def test_a_kind_without_a_definition_is_gone(server: ApiServer) -> None:
+    """Fault 15: not the same as one that may not be seen."""
+    server.answers = [refusal(404)]
+    with pytest.raises(ApiNotFound):
+        cluster_of(server).read_definition()
+
+
+OWN_GROUP: object = {"groups": [{"name": "apps"}, {"name": "membudget.dev"}]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([(200, {"groups": [{"name": "apps"}]})], False),
+        ([(200, OWN_GROUP), refusal(404)], False),
+        ([(200, OWN_GROUP), (200, {"resources": [{"name": "others"}]})], False),
+        ([(200, OWN_GROUP), (200, {"resources": [{"name": "memorypolicies"}]})], True),
+    ],
+)
+def test_a_kind_is_discovered_when_group_and_version_tell_of_it(
+    server: ApiServer, answers: list[tuple[int, object]], expected: bool
+) -> None:
+    """Fault 15: they come one after the other, after the kind is served."""
+    server.answers = answers
+    assert expected is cluster_of(server).is_kind_discovered()
 
 
 def test_what_the_store_counts_to_is_asked_with_a_list_of_one(server: ApiServer) -> None:
@@ -238,5 +267,5 @@ def test_nobody_there_is_an_error(server: ApiServer) -> None:
     server.shutdown()
     server.server_close()
     with pytest.raises(ApiFailed) as failure:
-        cluster.is_kind_ending()
+        cluster.read_definition()
     assert failure.value.status is None

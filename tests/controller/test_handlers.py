@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Any, cast
 
 import kopf
@@ -135,9 +134,19 @@ def test_kopf_is_set_to_write_nothing(observed: Observed) -> None:
         settings.watching.label_selectors["v1", "pods"],
         settings.watching.chunk_size,
     )
-    registry: Any = handlers.operator_registry(observed, threading.Event())
+    registry: Any = handlers.operator_registry(observed, definitions=True)
+    blind: Any = handlers.operator_registry(observed, definitions=False)
     kinds = (registry._changing, registry._spawning, registry._indexing, registry._webhooks)
-    assert ([0] * 4, 2) == (
+    assert ([0] * 4, 3, 2) == (
         [len(kind.get_all_handlers()) for kind in kinds],
         len(registry._watching.get_all_handlers()),
+        len(blind._watching.get_all_handlers()),
     )
+
+
+@pytest.mark.parametrize(("kind", "asked"), [(None, False), ("ADDED", True), ("MODIFIED", True), ("DELETED", True)])
+def test_a_kind_that_comes_or_goes_asks_for_a_full_list(observed: Observed, kind: str | None, asked: bool) -> None:
+    """Fault 15: without a policy nothing else would tell."""
+    event = cast("kopf.RawEvent", {"type": kind, "object": {"metadata": {"name": "memorypolicies.membudget.dev"}}})
+    handlers.take_definition_event(observed, event)
+    assert asked is observed.take_list_asked()

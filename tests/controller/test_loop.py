@@ -191,6 +191,25 @@ def test_policies_that_vanish_with_their_kind_are_unknown_and_nothing_is_pushed(
     assert ((["100Mi"] * 2, 2, 0.0), ["90Mi"] * 2) == (before, totals(pods))
 
 
+@pytest.mark.parametrize("seen", ["Gone", "Replaced", "Nothing"])
+def test_a_kind_that_has_come_back_is_watched_anew(controller: Controller, seen: str) -> None:
+    """Fault 15: the watch of the one before has ended, whether or not a list saw it gone meanwhile."""
+    controller.run()
+    if seen == "Gone":
+        controller.cluster.kind = "Gone"
+        controller.run(600)
+        controller.cluster.kind = "Served"
+    if seen == "Replaced":
+        controller.cluster.kind_uid = "kind-2"
+    controller.run(600)
+    over = controller.observed.watch_over.is_set()
+    assert (over, over, False) == (
+        seen != "Nothing",
+        controller.observed.take_watch_anew(),
+        controller.observed.watch_over.is_set(),
+    )
+
+
 def test_a_controller_that_may_not_see_the_kind_waits_before_it_believes_a_deletion(controller: Controller) -> None:
     """R-P13: of a policy that somebody deleted, its pods return to the profile some seconds later."""
     controller.cluster.is_blind = True

@@ -1,4 +1,4 @@
-"""Holds 128 MiB of values of 2 kB, put by several threads, and gives them back by one action when a line comes in.
+"""Holds 256 MiB of values of 2 kB, put by several threads, and gives them back by one action when a line comes in.
 
 Usage: freeing_process.py STATE_FOLDER ACTION. Prints `full`, then `freed BYTES SECONDS`: by how much its owned bytes
 fell, and how long the action took; goes on when a line comes in. ACTION: Cleanup, Spill, Evict, Resize, Clear of a
@@ -21,7 +21,7 @@ from membudget_runtime.cache import BoundedCache
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 MB = 1024 * 1024
-HELD_BYTES = 128 * MB
+HELD_BYTES = 256 * MB
 VALUE_BYTES = 2048
 THREADS = 4
 
@@ -31,7 +31,7 @@ class Freeing:
 
     def __init__(self, state: Path) -> None:
         self.now = 0.0
-        self.runtime = MemoryRuntime(state, {"MEMBUDGET_TOTAL": "700Mi"}, lambda: self.now)
+        self.runtime = MemoryRuntime(state, {"MEMBUDGET_TOTAL": "16Gi"}, lambda: self.now)
         self.cache: BoundedCache[bytes] = self.runtime.cache("semanticCache", ttl_seconds=60.0)
         self.cache.compression = False
         self.dicts: dict[int, bytes] = {}

@@ -41,6 +41,8 @@ STALLED_SECONDS: Final = 120.0
 JOIN_SECONDS: Final = 4.0
 RETRY_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.1
+DISCOVERY_SECONDS: Final = 30.0
+"""A kind that is served may take so long until the API server tells of it; then pods alone are watched."""
 DEFAULT_NAMESPACE: Final = "membudget-system"
 USUAL: Final = ControllerSettings(namespace=DEFAULT_NAMESPACE)
 
@@ -92,11 +94,10 @@ def run(settings: ControllerSettings) -> int:
         },
     )
     probes.start()
-    stop = threading.Event()
-    worker = threading.Thread(target=loop.run, args=(stop.set,), name="loop", daemon=True)
+    worker = threading.Thread(target=loop.run, args=(observed.watch_over.set,), name="loop", daemon=True)
     worker.start()
     try:
-        _watch(observed, settings, stop, loop)
+        _watch(observed, settings, cluster, loop)
     finally:
         loop.stop()
         worker.join(JOIN_SECONDS)
@@ -107,22 +108,38 @@ def run(settings: ControllerSettings) -> int:
     return 0
 
 
-def _watch(observed: Observed, settings: ControllerSettings, stop: threading.Event, loop: Loop) -> None:
+def _watch(observed: Observed, settings: ControllerSettings, cluster: Cluster, loop: Loop) -> None:
     """Until a signal or the end of the loop; meanwhile known plans are pushed, whatever becomes of the watch.
 
-    In single namespaces kopf may not see the kind come: a watch begins when a list has shown that it is there.
+    In single namespaces kopf may not see the kind come: a watch begins when a list has shown that it is there. kopf
+    looks for kinds when it begins, so one that has just come is waited for until the API server tells of it.
     """
+    anew = bool(settings.watched)
     while not loop.is_stopped:
-        if settings.watched:
-            _await(lambda: observed.view().known or loop.is_stopped, loop)
+        if anew:
+            if settings.watched:
+                _await(lambda: observed.view().known or loop.is_stopped, loop)
+            _await(lambda: loop.is_stopped or _is_discovered(cluster), loop, DISCOVERY_SECONDS)
+            if loop.is_stopped:
+                return
         try:
-            handlers.watch(observed, settings, stop)
+            handlers.watch(observed, settings)
         except Exception as error:  # noqa: BLE001  whatever kopf dies of, the next watch begins with full lists
             log.warning("the watch broke off and begins anew: %s", error)
             _await(lambda: loop.is_stopped, loop, RETRY_SECONDS)
-            stop.clear()
+            observed.take_watch_anew()
         else:
-            return
+            if not observed.take_watch_anew():
+                return
+            log.info("the kind MemoryPolicy has come: the watch begins anew")
+        anew = True
+
+
+def _is_discovered(cluster: Cluster) -> bool:
+    try:
+        return cluster.is_kind_discovered()
+    except ApiFailed:
+        return False
 
 
 def _await(condition: Callable[[], bool], loop: Loop, at_most: float = math.inf) -> None:

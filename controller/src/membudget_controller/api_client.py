@@ -23,7 +23,7 @@ from msgspec.json import Decoder
 from membudget_contract.decoding import json_decoder
 from membudget_contract.policy import API_VERSION, KIND
 from membudget_contract.policy_status import PolicyStatus
-from membudget_controller.cluster import Listed, Stored, Transition
+from membudget_controller.cluster import Definition, Listed, Stored, Transition
 from membudget_controller.errors import ApiFailed, ApiNotFound, api_failure
 from membudget_controller.objects import (
     PODS,
@@ -73,7 +73,6 @@ class _PodList(msgspec.Struct, frozen=True):
 
 class _ObjectMeta(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str
-    deletion_timestamp: str | None = None
 
 
 class _DataObject(msgspec.Struct, frozen=True):
@@ -85,8 +84,25 @@ class _Refusal(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+class _DefinitionMeta(msgspec.Struct, frozen=True, rename="camel"):
+    uid: str
+    deletion_timestamp: str | None = None
+
+
 class _Definition(msgspec.Struct, frozen=True):
-    metadata: _ObjectMeta
+    metadata: _DefinitionMeta
+
+
+class _Named(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Groups(msgspec.Struct, frozen=True):
+    groups: tuple[_Named, ...]
+
+
+class _Kinds(msgspec.Struct, frozen=True):
+    resources: tuple[_Named, ...]
 
 
 # Made by the one thread that imports: see `objects`.
@@ -95,6 +111,8 @@ _pod_lists: Final = json_decoder(_PodList)
 _data_objects: Final = json_decoder(_DataObject)
 _refusals: Final = json_decoder(_Refusal)
 _definitions: Final = json_decoder(_Definition)
+_groups: Final = json_decoder(_Groups)
+_kinds: Final = json_decoder(_Kinds)
 
 
 def connect() -> client.ApiClient:
@@ -165,17 +183,26 @@ class ApiCluster:
         first = _decoded(self._send("GET", path, query=[("limit", "1")]), _policy_lists)
         return int(first.metadata.resource_version)
 
-    def is_kind_ending(self) -> bool | None:
-        """By the definition itself: it is marked before its first object is deleted."""
+    def read_definition(self) -> Definition | None:
+        """It is marked before its first object is deleted."""
         try:
-            definition = self._get(_KIND_PATH, _definitions)
-        except ApiNotFound:
-            return True
+            metadata = self._get(_KIND_PATH, _definitions).metadata
         except ApiFailed as error:
             if error.status == HTTPStatus.FORBIDDEN:
                 return None
             raise
-        return definition.metadata.deletion_timestamp is not None
+        return Definition(metadata.uid, ending=metadata.deletion_timestamp is not None)
+
+    def is_kind_discovered(self) -> bool:
+        """By the same two questions that kopf asks."""
+        group, _, version = API_VERSION.partition("/")
+        if not any(each.name == group for each in self._get("/apis", _groups).groups):
+            return False
+        try:
+            kinds = self._get(f"/apis/{group}/{version}", _kinds).resources
+        except ApiNotFound:
+            return False
+        return any(each.name == _PLURAL for each in kinds)
 
     def read_policy(self, namespace: str, name: str) -> ObservedPolicy:
         """One policy."""

@@ -42,6 +42,15 @@ class Transition:
     warning: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """The kind itself: another `uid` is another kind of the same name, whose watches begin anew."""
+
+    uid: str
+    ending: bool
+    """It is being deleted: then a short list says nothing."""
+
+
 class Cluster(Protocol):
     """One API server, seen with the controller's rights."""
 
@@ -57,8 +66,12 @@ class Cluster(Protocol):
         """What the store counts to now; it falls only where the store was restored."""
         ...
 
-    def is_kind_ending(self) -> bool | None:
-        """Whether MemoryPolicy itself is being deleted, or gone: then a short list says nothing. None: may not know."""
+    def read_definition(self) -> Definition | None:
+        """Of MemoryPolicy; ApiNotFound where it is gone, None where this controller may not see it."""
+        ...
+
+    def is_kind_discovered(self) -> bool:
+        """Whether who asks the API server for its kinds is told of MemoryPolicy; after a list of it, by moments."""
         ...
 
     def read_policy(self, namespace: str, name: str) -> ObservedPolicy:

@@ -1,6 +1,6 @@
 """kopf at the rim: watches policies and pods and shows every event to `observed`.
 
-Covers: kopf's settings, its login, and the two handlers. Nothing here patches an object, adds a finalizer or writes an
+Covers: kopf's settings, its login, and the handlers. Nothing here patches an object, adds a finalizer or writes an
 annotation. Does not decide anything. Neighbours: `objects` reads what kopf brings, `loop` does the work.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import threading
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -35,8 +34,8 @@ _OF_THE_OTHER_END: Final = (aiohttp.ClientError, OSError, kopf.LoginError)
 log = logging.getLogger(__name__)
 
 
-def watch(observed: Observed, settings: ControllerSettings, stop: threading.Event) -> None:
-    """Watch until `stop` is set or a signal comes; signals need the main thread. Sets `stop` whenever it ends.
+def watch(observed: Observed, settings: ControllerSettings) -> None:
+    """Watch until `observed.watch_over` or a signal; signals need the main thread. Sets `watch_over` whenever it ends.
 
     Raises:
         Exception: kopf gave up, as it does when an answer ends in its middle while it looks for kinds; it may be begun
@@ -44,14 +43,14 @@ def watch(observed: Observed, settings: ControllerSettings, stop: threading.Even
     """
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else a line for every event
     kopf.run(
-        registry=operator_registry(observed, stop),
+        registry=operator_registry(observed, definitions=not settings.watched),
         settings=operator_settings(settings),
         # Else it asks /etc/passwd who runs it, which in an image knows nobody.
         identity=cast("Any", "membudget-controller"),
         standalone=True,
         clusterwide=not settings.watched,
         namespaces=settings.watched,
-        stop_flag=stop,
+        stop_flag=observed.watch_over,
     )
 
 
@@ -78,8 +77,11 @@ def operator_settings(own: ControllerSettings) -> kopf.OperatorSettings:
     return settings
 
 
-def operator_registry(observed: Observed, stop: threading.Event) -> kopf.OperatorRegistry:
-    """The login and one event handler for each kind; event handlers need no finalizer."""
+def operator_registry(observed: Observed, *, definitions: bool) -> kopf.OperatorRegistry:
+    """The login and one event handler for each kind; event handlers need no finalizer.
+
+    `definitions`: this controller may see the definition of its kind, in which case it is watched as well.
+    """
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
@@ -98,10 +100,16 @@ def operator_registry(observed: Observed, stop: threading.Event) -> kopf.Operato
     async def on_pod(event: kopf.RawEvent, **_: Any) -> None:
         take_pod_event(observed, event)
 
+    if definitions:
+
+        @kopf.on.event("apiextensions.k8s.io", "v1", "customresourcedefinitions", registry=registry)
+        async def on_definition(event: kopf.RawEvent, **_: Any) -> None:
+            take_definition_event(observed, event)
+
     @kopf.on.cleanup(registry=registry)
     def release(**_: Any) -> None:
         """After a signal kopf still has a thread that waits for the flag, and does not end before it."""
-        stop.set()
+        observed.watch_over.set()
 
     _ = (login, on_policy, on_pod, release)  # registered; nobody calls them by name
     return registry
@@ -137,6 +145,12 @@ def take_policy_event(observed: Observed, event: kopf.RawEvent) -> None:
     if event["type"] is None:
         observed.ask_list()  # before anything follows from what it shows: of what has gone it says nothing
     observed.see_policy(policy)
+
+
+def take_definition_event(observed: Observed, event: kopf.RawEvent) -> None:
+    """The kind came, changed or goes: a list tells which; the list that begins a watch of it says nothing new."""
+    if event["type"] is not None:
+        observed.ask_list()
 
 
 def take_pod_event(observed: Observed, event: kopf.RawEvent) -> None:

@@ -7,6 +7,9 @@ The kind is asked for after the list: one that is not ending then was not ending
 list was deleted by somebody and not swept away with the kind. A controller that may not see the definition, as one with
 rights in single namespaces only, believes that a policy is gone when the same policies are missing for some seconds in
 lists that succeed: a kind that ends sweeps away more of them meanwhile, and is then not served at all.
+
+For a kind that comes, or comes back, the watch begins anew: that of the one before has ended, and kopf looks for kinds
+once when a definition changes, which may be before the API server tells of it.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ CONFIRM_SECONDS: Final = 10.0
 BLIND_LIST_SECONDS: Final = 30.0
 """Between two lists there: that the kind has come is not seen in any other way."""
 
+_NOT_SERVED: Final = "not served"
+
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +57,8 @@ class Listing:
         self._awaited_until = -float("inf")
         self._retry_after = 0.0
         """For so long the API server asked to be left alone at the last attempt."""
+        self._served: str | None = None
+        """The uid of the definition at the last list; None before the first."""
         self._missing: tuple[frozenset[str], float] = frozenset(), 0.0
         """Policies that a list lacked first at that time."""
 
@@ -92,21 +99,27 @@ class Listing:
     def _list_policies(self, now: float) -> bool:
         try:
             listed = self._cluster.list_policies()
-            ending = self._cluster.is_kind_ending()
+            definition = self._cluster.read_definition()
         except ApiNotFound:
-            ending, listed = True, None
+            definition, listed = None, None
         except ApiFailed as error:
             self._fail("policies are not listed: %s", error)
             return False
-        if ending or listed is None:
+        if listed is None or (definition is not None and definition.ending):
+            self._served = _NOT_SERVED
             self._say("the kind MemoryPolicy is not served: policies are unknown, nothing is pushed%s", "")
             self._observed.doubt_policies()
             return False
+        served = "" if definition is None else definition.uid
+        if self._served not in {None, served}:
+            self._observed.begin_watch_anew()
+        self._served = served
         missing = self._observed.policies_since_list().difference(policy.uid for policy in listed.items)
-        if ending is None and not self._is_confirmed(missing, now):
+        if definition is None and not self._is_confirmed(missing, now):
             self._observed.doubt_policies()
             return False
-        self._every_seconds = self._seconds if ending is False else min(self._seconds, BLIND_LIST_SECONDS)
+        blind = definition is None
+        self._every_seconds = min(self._seconds, BLIND_LIST_SECONDS) if blind else self._seconds
         self._observed.replace_policies(listed.items, listed.resource_version)
         return True
 

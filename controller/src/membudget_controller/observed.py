@@ -114,6 +114,9 @@ class Observed:
         self.wake = threading.Event()
         self.policy_watch = WatchHealth(clock)
         self.pod_watch = WatchHealth(clock)
+        self.watch_over = threading.Event()
+        """The running watch is to end."""
+        self._watch_anew = threading.Event()
         self._lock = threading.Lock()
         self._policies: Table[ObservedPolicy] = Table()
         self._pods: Table[ObservedPod] = Table()
@@ -189,6 +192,18 @@ class Observed:
         with self._lock:
             self._list_asked = True
         self.wake.set()
+
+    def begin_watch_anew(self) -> None:
+        """A kind has come that the running watch may not know."""
+        self._watch_anew.set()
+        self.watch_over.set()
+
+    def take_watch_anew(self) -> bool:
+        """Whether the watch that has ended is to begin anew."""
+        anew = self._watch_anew.is_set()
+        self._watch_anew.clear()
+        self.watch_over.clear()
+        return anew
 
     @property
     def listed_version(self) -> int | None:
