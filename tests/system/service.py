@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -24,6 +25,16 @@ class RunningService:
 
     process: subprocess.Popen[str]
     client: SidecarClient
+    sidecar: subprocess.Popen[bytes]
+
+    @contextlib.contextmanager
+    def unseen(self) -> Generator[None]:
+        """What is done within is over before the sidecar looks: else an action begun in between is judged by it."""
+        self.sidecar.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.sidecar.send_signal(signal.SIGCONT)
 
     def tell(self, command: str) -> int:
         """One command of `service_process`; returns when it was carried out, with its answer."""
@@ -54,7 +65,7 @@ def running_service(cgroup: MemoryCgroup, folder: Path, policy_text: str) -> Gen
          f"--policy={policy}", f"--port={free_port()}"]
     )  # fmt: skip
     try:
-        service = RunningService(process, SidecarClient(UnixSocket(run / "sidecar.sock")))
+        service = RunningService(process, SidecarClient(UnixSocket(run / "sidecar.sock")), sidecar)
         until(lambda: holds_plan(service.client), START_SECONDS)
         yield service
     finally:

@@ -53,8 +53,9 @@ def test_critical_data_alone_is_never_evicted_and_the_ladder_pauses(
     """R-S06, case 46: each rung ends Ineffective with its figures, the next runs, then there is a pause and no loop."""
     rungs = [(kind, INEFFECTIVE) for kind in ("Cleanup", "Spill", "Evict")]
     with memory_cgroup(LIMIT) as cgroup, running_service(cgroup, tmp_path, POLICY.format(total="128Mi")) as service:
-        kept = service.tell(f"fill pinned {60 * MIB}")
-        service.tell(f"hold {30 * MIB}")
+        with service.unseen():
+            kept = service.tell(f"fill pinned {60 * MIB}")
+            service.tell(f"hold {30 * MIB}")
         until(lambda: results(service.acted()) == rungs, 30)
         records = service.acted()
         time.sleep(PAUSE_SECONDS + 2)  # in which one try may come, and no more
