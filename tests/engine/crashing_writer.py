@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 from engine.written import notes, written
-from membudget_engine import failpoints, index_reload, publishing, writer
+from membudget_contract.failpoint import arm
+from membudget_engine import index_reload, publishing, writer
+from membudget_engine.failpoints import Failpoint
 from membudget_engine.index import build, publication
 
 
@@ -45,7 +47,7 @@ def main() -> None:
         data, state, journal, collection, seed, failpoint = line.split()
         child = os.fork()
         if not child:
-            passed = failpoints.arm(None if failpoint == "-" else failpoint)
+            passed = arm(Failpoint, None if failpoint == "-" else failpoint)
             for module in (writer, publishing, build, publication, index_reload):
                 module.__dict__["passed"] = passed
             write(Path(data), Path(state), Path(journal), collection, int(seed))

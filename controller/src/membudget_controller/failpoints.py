@@ -1,21 +1,20 @@
 """Places at which a test ends this process, to prove that whatever it was doing there is finished by its successor.
 
-Covers: the names of the places, and the end: SIGKILL, because whoever loses power gets no time for a word. Armed only
-by the environment variable FAILPOINT=name:k, which ends the process when the place is passed for the k-th time; else
-`passed` does nothing. Does not cover what happens at a place. Neighbour: `tests/cluster/test_crash_points.py` ends a
-real controller at each of them.
+Covers: the names of the places, and the environment variable that arms one. Does not cover what happens at a place, nor
+the end itself (`membudget_contract.failpoint`). Neighbour: `tests/cluster/test_crash_points.py` ends a real controller
+at each of them.
 """
 
 from __future__ import annotations
 
 import enum
-import itertools
 import os
-import signal
-from collections.abc import Callable
 from typing import Final
 
+from membudget_contract.failpoint import arm
+
 VARIABLE: Final = "FAILPOINT"
+"""Set to `name:k`, it ends the process when the place is passed for the k-th time; else `passed` does nothing."""
 
 
 class Failpoint(enum.StrEnum):
@@ -41,33 +40,5 @@ class Failpoint(enum.StrEnum):
     """The status is written; its events are not."""
 
 
-def arm(setting: str | None) -> Callable[[Failpoint], None]:
-    """What is called at each place.
-
-    Args:
-        setting: `name:k`; None arms nothing.
-
-    Raises:
-        ValueError: there is no such place, or k is no whole number from 1: a test must not pass for want of a crash.
-    """
-    if setting is None:
-        return _go_on
-    name, _, count = setting.partition(":")
-    armed, last = Failpoint(name), int(count)
-    if last < 1:
-        raise ValueError(f"{VARIABLE}={setting}: a place is passed for the first time, not for the {last}th")
-    passes = itertools.count(1)
-
-    def end_at_last(place: Failpoint) -> None:
-        if place is armed and next(passes) == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return end_at_last
-
-
-def _go_on(_: Failpoint) -> None:
-    pass
-
-
-passed: Final = arm(os.environ.get(VARIABLE))
+passed: Final = arm(Failpoint, os.environ.get(VARIABLE))
 """Called at each place; from any thread."""
