@@ -1,7 +1,11 @@
+import contextlib
 import os
 import random
+import sqlite3
+import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +15,14 @@ from membudget_runtime.arena import SEGMENT_BYTES
 from membudget_runtime.cache import BoundedCache
 from membudget_runtime.component import Ranking
 from membudget_runtime.entry import SPILLED_BYTES
+from membudget_runtime.ghosts import LEAST_MARKS
 from membudget_runtime.kept_entries import DEAD_SHARE, ENTRY_BYTES
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.packing import COMPRESS_FROM
 from membudget_runtime.reclaim import Reclaimer
 from membudget_runtime.spill import SpillPlace, SpillStore
 from runtime.fakes import MB, RANKING, HandClock, budgets_with, ledger_of, start
+from runtime.recount import wrong_in
 
 Cache = BoundedCache[str]
 NAME = "semanticCache"
@@ -231,6 +237,102 @@ def test_a_record_that_another_thread_brought_back_first_is_no_miss(tmp_path: Pa
     store.overtake = lambda: cache.get("low", "a")
     found = (cache.get("low", "a"), cache.counters.damaged, cache.counters.misses, cache.counters.hits)
     assert found == (b"value" * 100, 0, 0, 2)
+
+
+def test_a_value_that_comes_back_while_it_is_persisted_is_persisted(tmp_path: Path) -> None:
+    """R-E17: a look-up took it from the disk between the persist's look and its reading."""
+    store = OvertakenStore(tmp_path, MB)
+    clock = HandClock()
+    ledger, _ = ledger_of(ceilings={NAME: MB}, clock=clock)
+    cache: BoundedCache[bytes] = BoundedCache(NAME, ledger, ttl_seconds=TTL, clock=clock, spill=store)
+    cache.compression = False
+    cache.put(b"a", b"value" * 100, "low")
+    cache.spill(1, Priority.LOW, ledger.bounds.ranking)
+    store.overtake = lambda: cache.get("low", b"a")
+    assert [entry.stored for entry in cache.saved(Priority.LOW)] == [b"value" * 100]
+
+
+def test_a_record_that_is_damaged_on_disk_is_not_persisted_and_the_others_are(tmp_path: Path) -> None:
+    """R-E17: and its cache goes on to serve the rest."""
+    clock = HandClock()
+    ledger, _ = ledger_of(ceilings={NAME: MB}, clock=clock)
+    cache: BoundedCache[bytes] = BoundedCache(
+        NAME, ledger, ttl_seconds=TTL, clock=clock, spill=SpillStore(tmp_path, MB), compression=False
+    )
+    cache.put(b"a", b"value" * 100, "low")
+    cache.spill(1, Priority.LOW, ledger.bounds.ranking)
+    cache.put(b"b", b"other" * 100, "low")
+    next(tmp_path.iterdir()).write_bytes(b"nothing")
+    assert [entry.key for entry in cache.saved(Priority.LOW)] == [b"b"]
+
+
+def test_a_spill_that_frees_no_page_yet_keeps_the_bound(tmp_path: Path) -> None:
+    """R-E02, R-E13: a place on disk costs heap, and one segment's values share pages."""
+    cache, ledger, clock = small(200_000, SpillStore(tmp_path, 8 * MB))
+    fill(cache, clock, "low", 1000, size=400)
+    fill(cache, clock, "high", 20, size=400)
+    before = cache.owned_bytes()
+    cache.spill(1, Priority.LOW, ledger.bounds.ranking)
+    spilled = cache.owned_bytes()
+    for number in range(100):
+        cache.put(f"after {number}", bytes(10), "high")
+        assert cache.owned_bytes() <= 200_000
+    assert (190_000 < before <= 200_000, spilled <= 200_000, cache.counters.spills > 100) == (True, True, True)
+
+
+def test_a_key_whose_utf_8_somebody_asked_for_meanwhile_costs_what_it_cost() -> None:
+    """R-E02: the string keeps it, and is larger when it goes than it was when it came."""
+    cache, _, _ = small()
+    keys = [f"Schlüssel für einen Wert {number}" for number in range(100)]
+    for key in keys:
+        cache.put(key, b"value", "low")
+    before = cache.owned_bytes()
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        grown = [sys.getsizeof(key) for key in keys]
+        database.execute(f"SELECT {', '.join('?' * len(keys))}", keys)
+        assert [sys.getsizeof(key) > size for key, size in zip(keys, grown, strict=True)] == [True] * len(keys)
+    for key in keys[:50]:
+        cache.put(key, b"value", "low")
+    assert cache.owned_bytes() == before
+    assert (cache.clear(), cache.owned_bytes()) == (100, 0)
+
+
+class LastStraw:
+    """A key that the table asks for its hash just as the heap has no more: the second time, after the look-up."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __hash__(self) -> int:
+        """None, the second time."""
+        self.asked += 1
+        if self.asked == 2:
+            raise MemoryError
+        return 1
+
+
+def test_a_table_that_may_not_grow_refuses_the_value_and_keeps_none_of_it() -> None:
+    """R-E20: the value lay in its place already."""
+    ledger, _ = ledger_of(ceilings={NAME: MB})
+    cache: BoundedCache[object] = BoundedCache(NAME, ledger, ttl_seconds=TTL, clock=HandClock(), compression=False)
+    cache.put("a", b"value", "low")
+    before = cache.owned_bytes()
+    taken = cache.put(LastStraw(), b"other", "low")
+    assert (taken, len(cache), cache.counters.refused, cache.owned_bytes()) == (False, 1, 1, before)
+    assert wrong_in(cache) == []
+
+
+def test_a_new_ranking_counts_the_orders_it_needs() -> None:
+    """R-E02: the marks of a class that had no entry before."""
+    cache, ledger, clock = small()
+    fill(cache, clock, "low", 10)
+    fill(cache, clock, "other", 10)
+    cache.evict(0, Priority.LOW, RANKING)
+    before = cache.owned_bytes()
+    ledger.set_bounds(replace(ledger.bounds, ranking=Ranking({"low": Priority.LOW, "other": Priority.HIGH})))
+    classes = [Priority.LOW, Priority.HIGH, Priority.MEDIUM]
+    assert [cache.gives(each) for each in classes] == [True, True, False]
+    assert cache.owned_bytes() - before == 8 * LEAST_MARKS
 
 
 def test_a_damaged_record_is_a_miss_and_is_counted(tmp_path: Path) -> None:

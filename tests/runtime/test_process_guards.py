@@ -1,5 +1,7 @@
 """Limits of the process: one request over them fails, typed, and the process lives on."""
 
+import json
+import os
 import resource
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from membudget_runtime.process_guards import GuardKind, ProcessGuards, counted_b
 from runtime.fakes import MB
 
 SERVICE = Path(__file__).with_name("guarded_service.py")
+LIMITED = Path(__file__).with_name("limited_cache.py")
 GUARD = 512 * MB
 DATA, ADDRESS_SPACE = "MEMBUDGET_GUARD_DATA", "MEMBUDGET_GUARD_ADDRESS_SPACE"
 LARGE = {DATA: "64Gi", ADDRESS_SPACE: "1024Gi"}
@@ -121,3 +124,20 @@ def test_what_a_guard_counts_is_read_from_the_kernel(tmp_path: Path) -> None:
             (tmp_path / "status").write_text(text)
         assert counted_bytes(GuardKind.DATA, tmp_path) is None
     ProcessGuards({DATA: "64Gi"}, tmp_path).restore()
+
+
+def test_a_cache_at_a_guard_refuses_values_and_goes_on_to_serve_and_to_evict(tmp_path: Path) -> None:
+    """R-E20: its segments are private memory; where the kernel maps none, nothing breaks half-way."""
+    done = subprocess.run(
+        [sys.executable, str(LIMITED), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(LIMITED.parents[1])},
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=60,
+    )
+    told = json.loads(done.stdout)
+    books = told.pop("books")
+    assert (books, told) == (
+        [],
+        {"refused": True, "wrong": 0, "evicted": True, "again": True, "tiny": True, "left": 0},
+    )

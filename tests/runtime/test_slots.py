@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from membudget_runtime.errors import SpillDamaged, SpillFailed
+from membudget_runtime.errors import SpillDamaged, SpillFailed, SpillUnread
 from membudget_runtime.slots import SlotArena
-from membudget_runtime.spill import SpillStore
+from membudget_runtime.spill import SpillPlace, SpillStore
 from runtime.fakes import MB
 from runtime.shrunk_slots import KEY_BYTES, VECTOR_BYTES, key_of, shrunk_to_a_random_tenth, status_bytes
 
@@ -170,6 +170,35 @@ def test_a_changed_byte_loads_nothing_and_the_arena_can_be_used(tmp_path: Path) 
     assert (len(arena), store.used_bytes, list(tmp_path.iterdir())) == (0, 0, [])
     arena.put(key_of(1), bytes(VECTOR_BYTES))
     assert arena.get(key_of(1)) == bytes(VECTOR_BYTES)
+
+
+class BusyStore(SpillStore):
+    """Cannot be read for now after so many records: the process has all the files open that it may."""
+
+    records_left: int | None = None
+
+    def read(self, place: SpillPlace) -> bytes:
+        """As the store does, while it can."""
+        if self.records_left is not None:
+            if not self.records_left:
+                raise SpillUnread(f"{place.batch.path} cannot be read now")
+            self.records_left -= 1
+        return super().read(place)
+
+
+def test_what_cannot_be_read_now_stays_on_disk_and_comes_back_later(tmp_path: Path) -> None:
+    """R-E13: out of descriptors in the middle of a load; nothing is lost."""
+    store = BusyStore(tmp_path, 64 * MB)
+    arena, model = filled(1500)
+    spilled = arena.spill(store)
+    store.records_left = 3
+    with pytest.raises(SpillUnread):
+        arena.load(store, spilled)
+    assert (len(arena), arena.blocks, len(list(tmp_path.iterdir()))) == (0, [], 1)
+    store.records_left = None
+    arena.load(store, spilled)
+    assert {key: arena.get(key) for key in model} == model
+    assert (store.used_bytes, list(tmp_path.iterdir())) == (0, [])
 
 
 def test_a_scan_in_flight_keeps_the_block_it_reads() -> None:

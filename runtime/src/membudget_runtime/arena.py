@@ -78,7 +78,11 @@ class Segment:
 
 
 def _mapped(size: int) -> mmap.mmap:
-    mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        # As the heap says it: the process is at a limit of its own (`process_guards`).
+        raise MemoryError(f"no mapping of {size} bytes: {error.strerror}") from None
     # Huge pages would make untouched parts resident: the bytes would no longer be exact.
     mapping.madvise(mmap.MADV_NOHUGEPAGE)
     return mapping
@@ -102,7 +106,11 @@ class SegmentArena:
         """The held bytes less those of released values, which only compaction frees."""
 
     def store(self, extent: Extent, value: bytes) -> None:
-        """Copy the value in; the extent, which never had one, tells where it lies."""
+        """Copy the value in; the extent, which never had one, tells where it lies.
+
+        Raises:
+            MemoryError: the process may map no more; nothing changed.
+        """
         length = len(value)
         if length == self._length:
             length = self._length
@@ -118,7 +126,7 @@ class SegmentArena:
         self._link(segment, start, extent)
 
     def store_again(self, extent: Extent, value: bytes) -> None:
-        """The same for an extent that had a value before: not in a hole, which may be where that one lay."""
+        """The same for an extent that had this value before: not in a hole, which may be where that one lay."""
         extent.length = len(value)
         self._place(self._segment_for(len(value)), extent, value)
 
@@ -143,7 +151,7 @@ class SegmentArena:
             self._holes.add(segment, extent.offset, extent.length)
 
     def move_sparsest(self) -> bool:
-        """Move the values of the sparsest segment into others; False when no move would pay."""
+        """Move the values of the sparsest segment into others; False when no move would pay, or none can be mapped."""
         sparsest = min(
             (segment for segment in self._segments if segment is not self._open),
             key=lambda segment: segment.live / max(segment.used, 1),
@@ -153,7 +161,10 @@ class SegmentArena:
             return False
         while (extent := sparsest.last) is not None:
             value = self.read(extent)
-            target = self._segment_for(extent.length)
+            try:
+                target = self._segment_for(extent.length)
+            except MemoryError:
+                return False
             self._unlink(extent)
             self.live_bytes -= extent.length
             self._place(target, extent, value)

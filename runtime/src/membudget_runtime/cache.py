@@ -29,7 +29,7 @@ from membudget_runtime.kept_entries import ENTRY_BYTES, KeptEntries
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.packing import packed, unpacked
 from membudget_runtime.replacement import MOST_USES, AdaptiveFifo, Replacement
-from membudget_runtime.spill import SpillStore
+from membudget_runtime.spill import SpillPlace, SpillStore
 
 EXPIRE_STEP: Final = 1000
 """Entries dropped under one hold of the lock: 3 ms."""
@@ -267,19 +267,22 @@ class BoundedCache(Component, Generic[Key]):
     def _take(self, key: Key, collection: str, stored: bytes, *, packed: bool, seconds: float, uses: int = 0) -> bool:
         """Admit and add; the lock is held."""
         kept, ledger = self._kept, self._ledger
+        kept.rank_as(ledger.bounds.ranking)
         heap = kept.heap_bytes_of(key)
         needed = kept.needed_bytes(collection, heap, len(stored))
         if not ledger.spend(self, needed) and not self._admit(collection, heap, len(stored), needed):
             self.counters.refused += 1
             return False
         table = self._tables.get(collection)
-        if table is None:
-            kept.rank_as(ledger.bounds.ranking)
         # Interned: a name parsed anew from each request would cost every entry a string of its own.
         name = sys.intern(collection) if table is None else table.name
         expires_at = self._clock() + seconds
         self._none_late_before = min(self._none_late_before, expires_at)
-        kept.add(Entry(key, name, packed=packed, expires_at=expires_at), stored, heap, uses)
+        try:
+            kept.add(Entry(key, name, packed=packed, expires_at=expires_at), stored, heap, uses)
+        except MemoryError:  # a guard of the process is nearer than the bounds
+            self.counters.refused += 1
+            return False
         self.counters.compressions += packed
         if kept.arena.resident_bytes > kept.arena.held_bytes:
             # Admission counts what is spare as free, but the entry's bytes on the heap came on top of it.
@@ -310,15 +313,19 @@ class BoundedCache(Component, Generic[Key]):
 
     def _stored(self, entry: Entry[Key]) -> bytes | None:
         """The entry's value as it is kept, from memory or disk; None when it has gone meanwhile."""
-        with self._ledger.lock:
-            if self._kept.find(entry.collection, entry.key) is not entry:
+        damaged: SpillPlace | None = None
+        while True:
+            with self._ledger.lock:
+                if self._kept.find(entry.collection, entry.key) is not entry:
+                    return None
+                place = entry.spilled
+                if place is None:
+                    return self._kept.arena.read(entry)
+            if self._disk is None or place is damaged:
                 return None
-            place = entry.spilled
-            if place is None:
-                return self._kept.arena.read(entry)
-        if self._disk is None:
-            return None
-        try:
-            return self._disk.store.read(place)
-        except (SpillDamaged, SpillUnread):
-            return None
+            try:
+                return self._disk.store.read(place)
+            except SpillUnread:
+                return None
+            except SpillDamaged:
+                damaged = place  # if it lies there still: a look-up may just have brought it back

@@ -46,13 +46,13 @@ class ClassOrders(Generic[Key]):
             order = self._orders[evictable] = self._policy()
         return order
 
-    def rank_as(self, ranking: Ranking, tables: Mapping[str, Table[Key]]) -> None:
-        """Let each entry stand in its class's order.
+    def rank_as(self, ranking: Ranking, tables: Mapping[str, Table[Key]]) -> bool:
+        """Let each entry stand in its class's order; whether the ranking is another one than before.
 
         Takes as long as there are entries in the classes, where one changed: a new plan seldom does that.
         """
         if ranking is self._ranking:
-            return
+            return False
         changed, self._ranking = ranking != self._ranking, ranking
         for order in list(self._orders.values()) if changed else ():
             moving = [entry for entry in order if self.of(entry.collection) is not order]
@@ -60,6 +60,7 @@ class ClassOrders(Generic[Key]):
                 order.remove(entry)
                 target = tables[entry.collection].order = self.of(entry.collection)
                 target.add(entry)
+        return changed
 
     def extra_bytes(self) -> int:
         """What the orders cost beside the entries."""

@@ -46,7 +46,7 @@ class EntrySpill(Generic[Key]):
                 batch = self._batch(wanted, priority)
             if not batch:
                 break
-            removed.add(self._spill_batch(batch))
+            removed.add(self._spill_batch(batch, priority))
         return removed
 
     def load(
@@ -86,7 +86,7 @@ class EntrySpill(Generic[Key]):
                 gathered += entry.length
         return batch
 
-    def _spill_batch(self, batch: list[tuple[Entry[Key], bytes]]) -> Removed:
+    def _spill_batch(self, batch: list[tuple[Entry[Key], bytes]], priority: Priority) -> Removed:
         removed, kept = Removed(), self._kept
         try:
             places = self.store.write([value for _, value in batch])
@@ -107,6 +107,10 @@ class EntrySpill(Generic[Key]):
                 removed.count(entry.collection, place.length)
             self._counters.spills += removed.entries
             kept.move_together()
+            # Places on disk cost heap, and values that left memory free none before enough of them did.
+            over = self._ledger.over_limit_bytes(self._cache)
+            if over:
+                self._cache.evict(over, priority, self._ledger.bounds.ranking)
             removed.freed_bytes = before - kept.used_bytes()
         return removed
 
@@ -119,10 +123,10 @@ class EntrySpill(Generic[Key]):
         order.remove(entry)  # room for it must not be made by dropping it
         try:
             self._ledger.admit(self._cache, page_bytes(len(stored)), ranking.priority(entry.collection))
-        except (NoRoom, ValueTooLarge):
+            kept.arena.store_again(entry, stored)
+        except (NoRoom, ValueTooLarge, MemoryError):
             return  # it stays on disk and is served from there
         else:
-            kept.arena.store_again(entry, stored)
             kept.leave_disk(entry)
             kept.tables[entry.collection].byte_count += len(stored) - SPILLED_BYTES
         finally:

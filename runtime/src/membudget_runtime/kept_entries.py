@@ -26,7 +26,7 @@ ENTRY_BYTES: Final = 282
 Measured from outside by tests/runtime/test_cache_bytes.py (Python 3.11, x86-64)."""
 
 KEY_BYTES: Final = 64
-"""Of them the key's: what `sys.getsizeof` tells of a key beyond this is counted for each entry."""
+"""Of them the key's: what `key_bytes` tells of a key beyond this is counted for each entry."""
 
 NEW_TABLE_BYTES: Final = 1024
 """At most what the first entry of a collection costs more: a table, an order with its marks."""
@@ -42,6 +42,18 @@ UNLIKE_ENTRIES: Final = 4
 """Dropped without one of that length among them: the lengths vary, and places of the right one are left to chance."""
 
 Key = TypeVar("Key", bound=Hashable)
+
+
+def key_bytes(key: Hashable) -> int:
+    """Heap bytes of a key, the same whenever it is asked.
+
+    A string beyond ASCII keeps its UTF-8 beside itself from the moment anybody asks for it, as databases and encoders
+    do: counted from the start.
+    """
+    if type(key) is str and not key.isascii():
+        utf8 = key.encode(errors="surrogatepass")
+        return sys.getsizeof(utf8.decode(errors="surrogatepass")) + len(utf8) + 1
+    return sys.getsizeof(key)
 
 
 class KeptEntries(Generic[Key]):
@@ -84,7 +96,7 @@ class KeptEntries(Generic[Key]):
 
     def heap_bytes_of(self, key: Key) -> int:
         """What the record of a key costs."""
-        beyond = sys.getsizeof(key) - KEY_BYTES
+        beyond = key_bytes(key) - KEY_BYTES
         return self._entry_bytes + beyond if beyond > 0 else self._entry_bytes
 
     def needed_bytes(self, collection: str, heap_bytes: int, length: int) -> int:
@@ -97,12 +109,20 @@ class KeptEntries(Generic[Key]):
         return self.arena.needed_bytes(length) + heap_bytes
 
     def add(self, entry: Entry[Key], stored: bytes, heap_bytes: int, uses: int) -> None:
-        """Keep an entry that has no older one under its key; there is room. Its collection's name is interned."""
+        """Keep an entry that has no older one under its key; there is room. Its collection's name is interned.
+
+        Raises:
+            MemoryError: the process may have no more memory; nothing changed.
+        """
+        self.arena.store(entry, stored)
         table = self.tables.get(entry.collection)
         if table is None:
             table = self._new_table(entry)
-        self.arena.store(entry, stored)
-        self.tables_bytes += table.add(entry)
+        try:
+            self.tables_bytes += table.add(entry)
+        except MemoryError:  # its dict may want megabytes at once
+            self.arena.release(entry)
+            raise
         if uses:
             table.order.add_again(entry, uses)
         else:
@@ -131,7 +151,7 @@ class KeptEntries(Generic[Key]):
             if moving and self._is_sparse():
                 moving = self.arena.move_sparsest()
                 continue
-            entry = order.pop() if order is not None else None
+            entry = None if order is None else self._pop(order)
             if entry is None:
                 break
             heap = self.heap_bytes_of(entry.key)
@@ -147,11 +167,10 @@ class KeptEntries(Generic[Key]):
         order = self.orders.evictable(priority)
         if order is None or length > ALONE_BYTES:
             return 0
-        marks_bytes = order.extra_bytes()
         dropped = dropped_bytes = 0
         alike = False
         while dropped < (REPLACED_ENTRIES if alike else UNLIKE_ENTRIES) and dropped_bytes < REPLACED_BYTES:
-            entry = order.pop()
+            entry = self._pop(order)
             if entry is None:
                 break
             alike = alike or entry.length == length
@@ -159,8 +178,6 @@ class KeptEntries(Generic[Key]):
             self._forget(entry, heap)
             dropped += 1
             dropped_bytes += heap + entry.length
-        if self.count:
-            self.tables_bytes += order.extra_bytes() - marks_bytes
         return dropped
 
     def move_together(self) -> None:
@@ -184,7 +201,8 @@ class KeptEntries(Generic[Key]):
 
     def rank_as(self, ranking: Ranking) -> None:
         """Let each entry stand in the order of its class."""
-        self.orders.rank_as(ranking, self.tables)
+        if self.orders.rank_as(ranking, self.tables):
+            self.measure_tables()
 
     def leave_disk(self, entry: Entry[Key]) -> None:
         """A spilled entry's value is in memory again, or not wanted any more."""
@@ -201,6 +219,13 @@ class KeptEntries(Generic[Key]):
         table = self.tables[name] = Table(name, self.orders.of(name))
         self.measure_tables()
         return table
+
+    def _pop(self, order: Replacement[Key]) -> Entry[Key] | None:
+        """The entry that goes next; the order may take more marks for it."""
+        marks_bytes = order.extra_bytes()
+        entry = order.pop()
+        self.tables_bytes += order.extra_bytes() - marks_bytes
+        return entry
 
     def _is_sparse(self) -> bool:
         """True when so much of the arena is dead that moving values together pays, and more than one segment."""

@@ -331,6 +331,12 @@ class Ledger:
                     removed.add(component.evict(missing, priority, self.bounds.ranking))
         return removed
 
+    def over_limit_bytes(self, component: Component) -> int:
+        """By how much a component that grew without an admission is over its limit, if it is; the lock is held."""
+        self._credit = ("", 0)
+        limit = self.limit(component)
+        return 0 if limit is None else max(0, self.held_bytes(component) - limit)
+
     def evict_over_ceiling(self, component: Component, incoming_bytes: int, up_to: Priority) -> Removed:
         """Bring a component one step nearer to its ceiling, `incoming_bytes` to come; the caller holds the lock."""
         limit = self.limit(component)

@@ -4,10 +4,10 @@ Covers: RLIMIT_DATA and RLIMIT_AS, refused where they cannot hold, put back at t
 limit (a cgroup's, which kills) nor budgets (`bounds`, which refuse before anything is allocated). Above a guard an
 allocation fails, and Python raises MemoryError in the thread that asked: one request fails, the process lives.
 
-MEMBUDGET_GUARD_DATA counts writable private memory: heap, stacks of threads (8 MiB each), what libraries allocate. The
-runtime's caches are mapped shared and a mapped index is not writable, so neither counts: with them bounded on their own
-this guard is the last bound of all the rest. MEMBUDGET_GUARD_ADDRESS_SPACE counts every mapping, also of files and
-those never touched: with numpy or a mapped index it must be gigabytes, and only stops what would be absurd.
+MEMBUDGET_GUARD_DATA counts writable private memory: heap, stacks of threads (8 MiB each), what libraries allocate, and
+the runtime's caches, which refuse values at it and evict as before. A mapped index is not writable and does not count.
+MEMBUDGET_GUARD_ADDRESS_SPACE counts every mapping, also of files and those never touched: with numpy or a mapped index
+it must be gigabytes, and only stops what would be absurd.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from membudget_runtime.arena import page_bytes
+from membudget_runtime.errors import SpillDamaged
 from membudget_runtime.spill import SpillPlace, SpillStore
 
 BLOCK_BYTES: Final = 1024 * 1024
@@ -62,6 +63,11 @@ class SpilledSlots:
     def __init__(self, places: Sequence[SpillPlace], count: int) -> None:
         self.places = places
         self.count = count
+
+
+def _release(store: SpillStore, spilled: SpilledSlots) -> None:
+    for place in spilled.places:
+        store.release(place)
 
 
 class SlotArena:
@@ -189,23 +195,25 @@ class SlotArena:
 
         Raises:
             SpillDamaged: some of it did not come back as it was written; nothing was taken, the file goes.
+            SpillUnread: it cannot be read now; nothing was taken, and it can be loaded later.
         """
         assert not self._count, "values here would be overwritten"
         try:
-            for number in range(0, len(spilled.places), 2):
-                values, keys = (store.read(place) for place in spilled.places[number : number + 2])
-                block = Block(self.rows_per_block, self.slot_bytes, self.key_bytes)
-                block.memory[: len(values)] = values
-                block.memory[block.keys_at : block.keys_at + len(keys)] = keys
-                self.blocks.append(block)
-        except BaseException:
-            self.blocks.clear()
+            self.blocks = [self._read(store, spilled.places[at : at + 2]) for at in range(0, len(spilled.places), 2)]
+        except SpillDamaged:
+            _release(store, spilled)
             raise
-        finally:
-            for place in spilled.places:
-                store.release(place)
+        _release(store, spilled)
         self._count = spilled.count
         self._index_anew()
+
+    def _read(self, store: SpillStore, places: Sequence[SpillPlace]) -> Block:
+        """A block of these values and keys."""
+        values, keys = map(store.read, places)
+        block = Block(self.rows_per_block, self.slot_bytes, self.key_bytes)
+        block.memory[: len(values)] = values
+        block.memory[block.keys_at : block.keys_at + len(keys)] = keys
+        return block
 
     def _records(self) -> Iterator[memoryview]:
         """Values and keys of each block in turn."""

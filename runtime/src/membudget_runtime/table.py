@@ -7,6 +7,7 @@ needs no lock: the dict is replaced whole when it shrinks.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
@@ -18,6 +19,11 @@ Key = TypeVar("Key", bound=Hashable)
 
 GROWTH: Final = 3
 """CPython gives a dict that has run out of slots a power of two of at least three times its entries (dictobject.c)."""
+COPY_GROWTH: Final = 1.5
+"""And one that is a copy of another at least so many times its entries."""
+LEAST_SLOTS: Final = 8
+DICT_BYTES: Final = 96
+"""Of a dict beside its slots: the object, the collector's head, the head of the slots."""
 SLOT_BYTES: Final = 20
 """Of a dict with fewer than 2^32 slots: two thirds of an entry of 24 bytes, and an index of 4."""
 SHRINK_FROM_BYTES: Final = 16 * 1024
@@ -43,7 +49,7 @@ class Table(Generic[Key]):
         """By how many bytes the next entry may make the dict larger."""
         if self.left > 0:
             return 0
-        return max(0, _slots(len(self.entries)) * SLOT_BYTES - self.table_bytes)
+        return max(0, DICT_BYTES + _slots(len(self.entries)) * SLOT_BYTES - self.table_bytes)
 
     def add(self, entry: Entry[Key]) -> int:
         """Take in a new entry; returns the bytes by which the dict became larger."""
@@ -51,7 +57,7 @@ class Table(Generic[Key]):
         entries[entry.key] = entry
         self.left -= 1
         if self.left < 0:
-            self.left = max(0, _slots(len(entries) - 1) * 2 // 3 - len(entries))
+            self.left = _taken_at_most(_slots(len(entries) - 1)) - len(entries)
         former, self.table_bytes = self.table_bytes, sys.getsizeof(entries)
         return self.table_bytes - former
 
@@ -64,10 +70,20 @@ class Table(Generic[Key]):
         if self.table_bytes < SHRINK_FROM_BYTES or SPARSE * SLOT_BYTES * len(self.entries) > self.table_bytes:
             return
         self.entries = dict(self.entries)
-        self.left = 0
+        self.left = _taken_at_most(_power_of_two(math.ceil(COPY_GROWTH * len(self.entries)))) - len(self.entries)
         self.table_bytes = sys.getsizeof(self.entries)
 
 
 def _slots(entries: int) -> int:
     """Of a dict that runs out of slots with so many entries."""
-    return 1 << max(3, (GROWTH * entries - 1).bit_length())
+    return _power_of_two(GROWTH * entries)
+
+
+def _power_of_two(slots: int) -> int:
+    """As CPython rounds up (`calculate_log2_keysize`): 8 to 8, but 1 to 7 to 16."""
+    return 1 << ((slots | LEAST_SLOTS) - 1 | LEAST_SLOTS - 1).bit_length()
+
+
+def _taken_at_most(slots: int) -> int:
+    """Entries that a dict of so many slots takes."""
+    return slots * 2 // 3
