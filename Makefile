@@ -50,6 +50,7 @@ torture: install  ## Bursts, growths, kills, cuts and bad input of the usual run
 	MEMBUDGET_UPLOAD_KILLS=100 MEMBUDGET_UPLOAD_MB=2048 $(RUN)/pytest tests/engine/test_ingest_api.py --timeout=7200 $(ARGS)
 	MEMBUDGET_HOSTILE_FILES=20000 $(RUN)/pytest tests/engine/test_hostile_indexes.py --timeout=28800 $(ARGS)
 	MEMBUDGET_MUTATED_FILES=1000000 $(RUN)/pytest tests/runtime/test_mutated_files.py --timeout=14400 $(ARGS)
+	MEMBUDGET_MIXTURES=2000 $(RUN)/pytest tests/runtime/test_cache_mixture.py --timeout=3600 $(ARGS)
 	MEMBUDGET_SYSCALL_KILLS=1000 $(RUN)/pytest tests/engine/test_syscall_kills.py --timeout=14400 $(ARGS)
 	MEMBUDGET_POWER_CUTS=300 $(RUN)/pytest tests/engine/test_power_loss.py --timeout=14400 $(ARGS)
 	MEMBUDGET_COMPACT_ROWS=60000 $(RUN)/pytest tests/engine/test_compact_ingestion.py --timeout=7200 $(ARGS)

@@ -1,5 +1,6 @@
 """Chunks written once and read from threads; files that are no sealed store."""
 
+import random
 import sqlite3
 import tempfile
 import threading
@@ -149,3 +150,26 @@ def test_a_store_is_never_written_over(tmp_path: Path) -> None:
 
     with pytest.raises(ChunkStoreInvalid, match="written once"):
         ChunkStoreWriter(tmp_path / CHUNKS_FILE)
+
+
+def test_a_store_with_a_name_that_is_no_text_is_refused_when_it_is_copied(tmp_path: Path, store: ChunkStore) -> None:
+    """Faults 59-61: as a reader refuses it; Python cannot decode what SQLite says of it."""
+    former = tmp_path / "former.sqlite"
+    with ChunkStoreWriter(former) as writer:
+        writer.add(store.get([0]))
+        writer.seal()
+    former.write_bytes(former.read_bytes().replace(b"tablechunks", b"table\xff\xfe\xfd\xfc\xfb\xfa"))
+
+    with pytest.raises(ChunkStoreInvalid, match="former"):
+        ChunkStore(former)
+    with ChunkStoreWriter(tmp_path / CHUNKS_FILE) as writer, pytest.raises(ChunkStoreInvalid, match="former"):
+        writer.copy(former, [])
+
+
+def test_rows_come_in_the_order_asked_however_many_and_however_often(store: ChunkStore) -> None:
+    """R-E18: more than one statement asks for, one of them twice; and one that is not there is told."""
+    rows = random.Random(1).choices(range(200), k=350)
+
+    assert [store.get([row])[0] for row in rows] == store.get(rows)
+    with pytest.raises(ChunkMissing, match=f"no row {store.count()}"):
+        store.get([*rows, store.count()])

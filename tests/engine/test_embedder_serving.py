@@ -4,15 +4,21 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine.embedding_server import DIMENSION, EmbeddingServerFake, numbers
+from engine.embedding_server import DIMENSION, EmbeddingServerFake, numbers, right
 from engine.engine_process import EngineProcess
 from membudget_engine.build_command import build_sources
 from membudget_engine.index.generations import find_newest_generation
 from membudget_engine.ingest.python_source import standard_library_root
 from membudget_engine.settings import EmbeddingServer
+
+CHUNK: dict[str, object] = {
+    "id": "one", "path": "one.py", "name": "one", "kind": "function", "signature": "def one()", "docstring": "",
+    "dependencies": [], "source": "def one(): return 1", "start_line": 1, "end_line": 1,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -89,15 +95,43 @@ def test_without_the_server_what_is_known_is_answered_and_the_rest_is_refused(
         assert "Traceback" not in engine.log
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "asked", "body"),
+    [
+        ("POST", "/v1/search", "/v1/search", {"collection": "small", "query": "encode a document"}),
+        ("POST", "/v1/chunks/{collection}", "/v1/chunks/small", {"chunks": [CHUNK]}),
+        ("PUT", "/v1/ingest/{collection}/{upload}", "/v1/ingest/small/pages.ndjson", {"id": "p1", "source": "text"}),
+    ],
+)
+def test_whatever_embeds_text_tells_of_the_server_as_the_document_says(
+    server: EmbeddingServerFake, data: Path, tmp_path: Path, method: str, path: str, asked: str, body: dict[str, Any]
+) -> None:
+    """R-E18, R-E21: 502 for what is no vector, 503 for a server that is not well; problems both, nothing written."""
+    with EngineProcess(data, tmp_path / "engine", options=options(server)) as engine:
+        engine.wait_until_serving()
+        count = engine.ask("GET", "/v1/collections").json()[0]["count"]
+        told = engine.ask("GET", "/openapi.json").json()["paths"][path][method.lower()]["responses"]
+        for answer, status, reason in (
+            ((200, b'{"data": []}'), 502, "EmbeddingInvalid"),
+            ((401, b"no such key"), 502, "EmbeddingInvalid"),
+            ((503, b"overloaded"), 503, "EmbedderUnavailable"),
+        ):
+            server.answer = lambda _fake, _texts, answer=answer: answer
+            refused = engine.ask(method, asked, json.dumps(body).encode())
+            assert (status, reason) == (refused.status, refused.json()["reason"])
+            assert [refused.content_type] == [*told[str(status)]["content"]] == ["application/problem+json"]
+            assert ("headers" in told[str(status)]) is (status == 503)
+        assert count == engine.ask("GET", "/v1/collections").json()[0]["count"]
+        server.answer = right
+        assert engine.ask(method, asked, json.dumps(body).encode()).status == 200
+        assert "Traceback" not in engine.log
+
+
 def test_what_is_written_by_text_goes_through_the_cache(
     server: EmbeddingServerFake, data: Path, tmp_path: Path
 ) -> None:
     """R-E03: the same chunk again is not embedded again, and a write takes no vector of a search away."""
-    chunk: dict[str, object] = {
-        "id": "one", "path": "one.py", "name": "one", "kind": "function", "signature": "def one()", "docstring": "",
-        "dependencies": [], "source": "def one(): return 1", "start_line": 1, "end_line": 1,
-    }  # fmt: skip
-    body = json.dumps({"chunks": [chunk]}).encode()
+    body = json.dumps({"chunks": [CHUNK]}).encode()
     with EngineProcess(data, tmp_path / "engine", options=options(server)) as engine:
         engine.wait_until_serving()
         assert engine.search("decode a document").status == 200

@@ -9,7 +9,7 @@ import pytest
 
 from engine.engine_process import wait_until
 from membudget_engine.errors import IndexInvalid
-from membudget_engine.index.float_rows import FloatRows
+from membudget_engine.index.float_rows import FloatRows, prefetch
 from membudget_engine.index.page_advice import PAGE_BYTES, resident_bytes
 from page_cache import pages_in_memory
 
@@ -63,7 +63,7 @@ def test_a_prefetch_brings_the_pages_of_its_rows_and_no_others(
 
     expected = {byte // PAGE_BYTES for row in wanted.tolist() for byte in (row * 768, row * 768 + 767)}
 
-    rows.prefetch(wanted)
+    prefetch([(rows, wanted)])
     wait_until(lambda: len(expected) <= int(pages_in_memory(file).sum()))
     assert set(np.flatnonzero(pages_in_memory(file)).tolist()) == expected
 

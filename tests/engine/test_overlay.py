@@ -10,7 +10,7 @@ from membudget_engine.embedder import Vectors
 from membudget_engine.index.dead_rows import DeadRows
 from membudget_engine.index.delta import BLOCK_ROWS, Delta, block_bytes
 from membudget_engine.overlay import Overlay
-from membudget_engine.segment import Found
+from membudget_engine.segment_search import Found
 from membudget_engine.stores.write_log import Write, WriteLog
 
 DIMENSION = 4

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 
 from engine.engine_process import EngineProcess, wait_until
+from engine.written import EMBEDDER, Written, note, renamed, written
 from membudget_engine.build_command import build_sources
+from membudget_engine.collection import open_collections
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.errors import BuildFailed
+from membudget_engine.index.build import build_collection
 from membudget_engine.index.generations import Generation, find_newest_generation
-from membudget_engine.index.manifest import REDUCTION_FILE, VECTORS_FILE
-from membudget_engine.ingest.python_source import standard_library_root
+from membudget_engine.index.manifest import REDUCTION_FILE, VECTORS_FILE, Representation
+from membudget_engine.ingest.chunk import Chunk
+from membudget_engine.ingest.python_source import IngestReport, python_chunks, standard_library_root
 
 QUERIES = ("decode a json document", "open a stream reader", "parse a header", "run an event loop", "send a cookie")
 CHUNK: dict[str, object] = {
@@ -111,6 +115,70 @@ def test_what_is_written_to_it_is_found_before_and_after_a_seal_and_a_restart(tm
     with EngineProcess(data, tmp_path / "engine") as engine:
         engine.wait_until_serving()
         assert best(engine) == ["one", "one"]
+
+
+def _answers(opened: Written) -> list[dict[str, float]]:
+    """Of each query: ids, best first, and their scores."""
+    asked: list[dict[str, float]] = []
+    with opened.catalog.use("core") as core:
+        for query in (*QUERIES, "count the marmots"):
+            found = core.find(EMBEDDER.embed([query]), 10)
+            chunks = core.chunks_at([row for _, row in found])
+            asked.append({chunk.id: score for (score, _), chunk in zip(found, chunks, strict=True) if chunk})
+    return asked
+
+
+@pytest.mark.parametrize("representation", ["Exact", "Compact"])
+def test_a_compaction_keeps_ids_hits_and_the_reduction_and_drops_dead_rows(
+    tmp_path: Path, source: Path, representation: Representation
+) -> None:
+    """R-E04, R-E01: rows are copied as they were reduced, not reduced again; the segment has the collection's file."""
+    chunks = list[Chunk](python_chunks(source, IngestReport()))
+    first = build_collection(
+        collection="core",
+        chunks=chunks,
+        embedder=EMBEDDER,
+        target=tmp_path / "data" / "core",
+        threads=1,
+        progress=lambda _: None,
+        representation=representation,
+        reduce_to=56,
+    )
+    assert first.manifest.reduction is not None
+    fitted = (first.directory / REDUCTION_FILE).read_bytes()
+    with written(tmp_path / "data", tmp_path / "state", background=False) as opened:
+        opened.writer.upsert("core", [note(1, "count the marmots"), *chunks[:40]])
+        opened.writer.delete("core", [chunk.id for chunk in chunks[20:60]])
+        opened.writer.seal("core")
+        opened.writer.upsert("core", [renamed(chunks[20], "again"), *chunks[:5]])
+        opened.writer.seal("core")
+        texts, answers = opened.texts("core"), _answers(opened)
+        before = newest(tmp_path / "data" / "core").manifest
+        assert (len(texts), "again" in texts, chunks[20].id in texts) == (len(chunks) - 38, True, False)
+        assert (len(before.segments), before.dead_rows) == (3, 40 + 20 + 5)
+
+        assert opened.writer.compact("core")
+
+        assert texts == opened.texts("core")
+        pairs = list(zip(answers, _answers(opened), strict=True))
+        # Lists of a larger segment are other lists: which of the farther hits Compact looks at may differ.
+        same = sum(len(one.keys() & other.keys()) for one, other in pairs)
+        assert same >= (10 if representation == "Exact" else 8) * len(pairs)
+        assert [next(iter(one)) for one, _ in pairs] == [next(iter(other)) for _, other in pairs]
+        kept = [(one[chunk_id], other[chunk_id]) for one, other in pairs for chunk_id in one.keys() & other.keys()]
+        assert [before for before, _ in kept] == pytest.approx([after for _, after in kept], abs=1e-3)
+        core = newest(tmp_path / "data" / "core")
+        merged, manifest = core.segments[0], core.manifest
+        assert (1, len(texts), 0) == (len(core.segments), manifest.count, manifest.dead_rows)
+        assert (first.manifest.reduction, 56, 64) == (manifest.reduction, manifest.dimension, manifest.full_dimension)
+        assert fitted == (merged.directory / REDUCTION_FILE).read_bytes()
+        assert (merged.directory / VECTORS_FILE).stat().st_size == len(texts) * 56 * 4
+        added = note(2, "a herd of marmots")
+        opened.writer.upsert("core", [added])
+        assert opened.best("core", added.searchable_text()) == ["note-2"]
+    alone = open_collections(tmp_path / "data", EMBEDDER)["core"]
+    assert sorted(texts) == sorted(chunk.id for chunk in alone.chunks.get(range(alone.manifest.count)))
+    alone.close()
 
 
 def test_a_reload_serves_another_reduction(tmp_path: Path, source: Path) -> None:

@@ -1,8 +1,11 @@
 """Generations of several segments: a seal copies nothing, a compaction loses nothing, and readers see one state."""
 
+import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -11,13 +14,18 @@ import pytest
 from engine.engine_process import wait_until
 from engine.written import EMBEDDER, Written, note, notes, written
 from membudget_engine import publishing as publishing_module
+from membudget_engine.catalog import Catalog
 from membudget_engine.collection import Collection, open_collections
 from membudget_engine.errors import ManifestInvalid, SealPending
 from membudget_engine.index.dead_rows import DeadRows
 from membudget_engine.index.generations import find_newest_generation, generation_directories, segment_directory
 from membudget_engine.index.manifest import DEAD_FILE, INDEX_FILE, Manifest, read_manifest, write_manifest
+from membudget_engine.index_reload import IndexReload
 from membudget_engine.publishing import COMPACTION, SEAL, Publishing
+from membudget_engine.served_indexes import ServedIndexes
 from membudget_runtime.errors import NoRoom, ValueTooLarge
+from membudget_runtime.ledger import Ledger
+from membudget_runtime.reloads import Reloading
 
 RECORDED = Path(__file__).with_name("recorded") / "version-1"
 """A data folder as the release before segments left it: `core` with 20 notes."""
@@ -381,3 +389,64 @@ def test_a_chunk_that_is_deleted_and_written_again_in_every_segment_is_found_onc
     found = core.chunk("note-7")
     assert found is not None
     assert (found.source, opened.texts("core")["note-7"], core.count) == ("step 3", "step 3", 40)
+
+
+@contextmanager
+def _reader(data: Path, ledger: Ledger) -> Generator[IndexReload]:
+    """What an engine that only reads reloads by."""
+    with closing(Catalog(open_collections(data, EMBEDDER))) as catalog:
+        indexes = ServedIndexes(catalog, ledger, 0, time.monotonic)
+        yield IndexReload(data, EMBEDDER, catalog, indexes, lambda _: None)
+
+
+def _read_bytes(work: Callable[[], object]) -> int:
+    """By this thread, from files, as the kernel counts them."""
+
+    def counted() -> int:
+        return int(Path("/proc/thread-self/io").read_text().split()[1])
+
+    before = counted()
+    work()
+    return counted() - before
+
+
+def test_a_reader_reads_only_what_is_new_at_a_reload(opened: Written, tmp_path: Path) -> None:
+    """R-P09: a segment that both generations name was compared with its manifest already."""
+    opened.writer.upsert("core", notes(range(5_000), "many"))
+    for number in range(2):
+        # The generation of one segment, which has it under another name, goes.
+        opened.writer.upsert("core", [note(number, "again")])
+        opened.writer.seal("core")
+    with _reader(tmp_path / "data", opened.runtime.ledger) as reload:
+        opened.writer.upsert("core", [note(1, "new")])
+        opened.writer.seal("core")
+        manifest = _core(opened).manifest
+        segments = [sum(entry.bytes for entry in one.files.values()) for one in manifest.segments]
+        result = list[Reloading]()
+        read = _read_bytes(lambda: result.append(reload()))
+        assert [Reloading(changed=True)] == result
+        # Its files once, and once more what is opened of them.
+        assert segments[-1] < read < sum(segments[:-1]) / 4
+
+
+@pytest.mark.parametrize("set_back", [False, True])
+def test_a_file_that_was_changed_in_place_since_it_was_compared_is_found_at_a_reload(
+    opened: Written, tmp_path: Path, *, set_back: bool
+) -> None:
+    """Fault 59: also where its size is the same, and its time was set back."""
+    opened.writer.upsert("core", [note(1, "second")])
+    opened.writer.seal("core")
+    with _reader(tmp_path / "data", opened.runtime.ledger) as reload:
+        opened.writer.upsert("core", [note(1, "third")])
+        opened.writer.seal("core")
+        file = segment_directory(tmp_path / "data" / "core", 2) / INDEX_FILE
+        before = file.stat()
+        with file.open("r+b") as stream:
+            stream.seek(-4, os.SEEK_END)
+            stream.write(b"hurt")
+        if set_back:
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        told = reload()
+    assert not told.changed
+    assert told.problem is not None
+    assert "another sha256" in told.problem

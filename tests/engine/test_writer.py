@@ -332,7 +332,7 @@ def test_a_built_collection_is_written_to(tmp_path: Path) -> None:
         assert {"note-0": "built 0", "note-1": "written", "note-2": "built 2"} == opened.texts("core")
 
 
-@pytest.mark.parametrize("damage", ["torn", "foreign", "older"])
+@pytest.mark.parametrize("damage", ["torn", "foreign", "older", "no text"])
 def test_a_damaged_log_is_told_the_generation_is_served_and_writes_are_refused(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -351,6 +351,9 @@ def test_a_damaged_log_is_told_the_generation_is_served_and_writes_are_refused(
         shutil.copy(saved, core / LOG_FILE)
     elif damage == "foreign":
         shutil.copy(core / "generation-00000001" / "chunks.sqlite", core / LOG_FILE)
+    elif damage == "no text":
+        damaged = core.joinpath(LOG_FILE).read_bytes().replace(b"tablewrites", b"table\xff\xfe\xfd\xfc\xfb\xfa")
+        core.joinpath(LOG_FILE).write_bytes(damaged)
     else:
         core.joinpath(LOG_FILE).write_bytes(b"x" * 40_000)
     with written(tmp_path / "data", tmp_path / "state") as again:

@@ -44,8 +44,8 @@ class Written:
 
 
 @contextmanager
-def written(data: Path, state: Path, total: str = "16Gi") -> Generator[Written]:
-    """Open for writing until the block ends."""
+def written(data: Path, state: Path, total: str = "16Gi", *, background: bool = True) -> Generator[Written]:
+    """Open for writing until the block ends; seals and compactions of its own in the background, or none."""
     data.mkdir(parents=True, exist_ok=True)
     with closing(MemoryRuntime(state, {"MEMBUDGET_TOTAL": total})) as runtime:
         catalog = Catalog(open_collections(data, EMBEDDER, to_write=True))
@@ -53,7 +53,8 @@ def written(data: Path, state: Path, total: str = "16Gi") -> Generator[Written]:
             indexes = ServedIndexes(catalog, runtime.ledger, 0, time.monotonic)
             runtime.register(indexes)
             with closing(Writer(data, EMBEDDER, indexes, runtime.ledger, left=lambda _: None)) as writer:
-                writer.start()
+                if background:
+                    writer.start()
                 yield Written(writer, catalog, indexes, runtime)
 
 

@@ -28,7 +28,8 @@ from membudget_engine.index.mapped import MappedIndex
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.overlay import Overlay
 from membudget_engine.reduction.pca import Reduction, read_reduction
-from membudget_engine.segment import Found, Segment
+from membudget_engine.segment import Segment
+from membudget_engine.segment_search import Found, find_nearest
 from membudget_engine.stores.segment_chunks import SegmentChunks
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class Collection:
         return self.overlay.find(partial(self._find_sealed, effort), vector, hits)
 
     def query_bytes(self, hits: int) -> int:
-        """Anonymous bytes of a query for so many hits: segments are searched one after the other."""
+        """Anonymous bytes of a query for so many hits: rows of all segments are compared together."""
         return query_bytes(self.manifest, hits)
 
     def chunks_at(self, rows: Sequence[int]) -> list[Chunk | None]:
@@ -142,14 +143,7 @@ class Collection:
             segment.close()
 
     def _find_sealed(self, effort: Effort, vector: Vectors, hits: int) -> list[Found]:
-        found: list[Found] = []
-        first = 0
-        for segment, dead in zip(self.segments, self.dead, strict=True):
-            found += [(score, first + row) for score, row in segment.find(vector, hits, dead, effort)]
-            first += dead.count
-        if len(self.segments) > 1:
-            found.sort(key=lambda one: -one[0])
-        return found[:hits]
+        return find_nearest(self.manifest, self.segments, self.dead, vector, hits, effort)
 
 
 def open_collections(data_folder: Path, embedder: Embedder, *, to_write: bool = False) -> dict[str, Collection]:

@@ -1,6 +1,6 @@
 """Seals and compactions in the background, when they are due.
 
-Covers: how full a delta may be, two threads, one of each kind, and trying again what found no room. Does not cover what
+Covers: how full a delta may be, two threads, one of each kind, and trying again what failed. Does not cover what
 a seal or a compaction does (`publishing`) nor which segments are merged (`index.segment_merging`).
 """
 
@@ -89,11 +89,8 @@ class DuePublishing:
             self._seal.clear()
             if self._ended:
                 return
-            due = [held for held in self._held.all if self._is_due(held)]
-            sealed = [self._done_or_told(held, self._publishing.seal) for held in due]
-            retry = not all(sealed)
-            if due:
-                self._merge.set()
+            done = [self._done_or_told(held, self._sealed) for held in self._held.all]
+            retry = not all(done)
 
     def _merge_when_due(self) -> None:
         retry: float | None = None
@@ -105,26 +102,38 @@ class DuePublishing:
             done = [self._done_or_told(held, self._merged, merging=True) for held in self._held.all]
             retry = None if all(done) else min(MOST_RETRY_SECONDS, 2 * (retry or RETRY_SECONDS))
 
-    def _merged(self, held: Held) -> bool:
-        opened = self._catalog.collections.get(held.name)
-        if opened is None:
-            return False
-        dead = opened.sealed_dead
-        due = run_to_merge([rows.count for rows in dead], [rows.dead for rows in dead])
-        return due is not None and self._publishing.compact(held, run_to_merge)
+    def _sealed(self, held: Held) -> None:
+        if self._is_due(held):
+            self._publishing.seal(held)
+            held.problem = None
+            self._merge.set()
 
-    def _done_or_told(self, held: Held, work: Callable[[Held], object], *, merging: bool = False) -> bool:
-        before = held.merging_problem if merging else held.problem
-        problem = None
+    def _merged(self, held: Held) -> None:
+        opened = self._catalog.collections.get(held.name)
+        dead = () if opened is None else opened.sealed_dead
+        if run_to_merge([rows.count for rows in dead], [rows.dead for rows in dead]) is not None:
+            self._publishing.compact(held, run_to_merge)
+        held.merging_problem = None
+
+    def _done_or_told(self, held: Held, work: Callable[[Held], None], *, merging: bool = False) -> bool:
         try:
             work(held)
-        except (EngineError, RuntimeMemoryError, OSError) as error:
-            problem = str(error)
-            if not self._ended and before != problem:
-                what = "its segments are not merged yet" if merging else "what was written is not sealed yet"
-                log.warning("%s: %s: %s", held.name, what, problem)
+        except (EngineError, RuntimeMemoryError, OSError, MemoryError) as error:
+            self._tell(held, str(error) or "the process got no memory for it", merging=merging)
+        except Exception as error:  # noqa: BLE001  a defect in one collection leaves the thread to the others
+            self._tell(held, f"a defect of this engine: {error!r}", merging=merging, defect=error)
+        else:
+            return True
+        return False
+
+    def _tell(self, held: Held, problem: str, *, merging: bool, defect: Exception | None = None) -> None:
+        """Once, however often it is tried again."""
+        before = held.merging_problem if merging else held.problem
+        if not self._ended and before != problem:
+            what = "its segments are not merged yet" if merging else "what was written is not sealed yet"
+            level = logging.WARNING if defect is None else logging.ERROR
+            log.log(level, "%s: %s: %s", held.name, what, problem, exc_info=defect)
         if merging:
             held.merging_problem = problem
         else:
             held.problem = problem
-        return problem is None

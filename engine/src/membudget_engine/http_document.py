@@ -26,7 +26,7 @@ _REASONS: Final = {
     409: "Not by this engine, not now, or not what was begun.",
     413: "More than is taken at once.",
     429: "No room now; come again after Retry-After seconds.",
-    502: "The embedding server answered what is no vector of this engine.",
+    502: "The embedding server refused, or answered what is no vector of this engine.",
     503: "Not now, or not by this engine; come again after Retry-After seconds.",
 }
 _NAME: Final = re.compile(r"{(\w+)(:path)?}")

@@ -66,10 +66,10 @@ class IndexReload:
             return Reloading(changed=False, problem=problem)
 
     def _take_newest(self, folder: Path) -> Reloading:
-        search = find_newest_generation(folder)
+        served = self._catalog.collections.get(folder.name)
+        search = find_newest_generation(folder, frozenset() if served is None else served.generation.compared)
         skipped = [f"{folder.name}: {skipped.reason}" for skipped in search.skipped]
         problem = "; ".join(skipped) or None
-        served = self._catalog.collections.get(folder.name)
         if search.found is None:
             return Reloading(changed=False, problem=problem)
         manifest = search.found.manifest

@@ -17,7 +17,7 @@ from itertools import accumulate
 from membudget_engine.embedder import Vectors
 from membudget_engine.index.dead_rows import DeadRows
 from membudget_engine.index.delta import Delta
-from membudget_engine.segment import Found
+from membudget_engine.segment_search import Found
 from membudget_engine.stores.write_log import Write, WriteLog
 
 Nearest = Callable[[Vectors, int], list[Found]]

@@ -1,18 +1,17 @@
 """What goes into a new segment: the first rows of a collection, writes of its log, or what holds of older segments.
 
 Covers: chunk store and vectors of the folder, rows in the same order in both. Does not cover the index over them
-(`index.build`), nor which segments are made and when (`publishing`). In memory are a block of rows or some hundred
-writes.
+(`index.build`), nor which segments are made and when (`publishing`). In memory is a block of rows,
+or what the log reads at once.
 """
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import numpy as np
 
@@ -26,8 +25,6 @@ from membudget_engine.index.vector_file import FLOAT_BYTES, block_rows, mapped_r
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStoreWriter
 from membudget_engine.stores.write_log import WriteLog
-
-_WRITES_AT_ONCE: Final = 256
 
 
 def write_batch(building: Path, chunks: Sequence[Chunk], vectors: Vectors) -> int:
@@ -45,13 +42,13 @@ def write_logged(building: Path, written: WriteLog, after: int, through: int, gi
     """
     count = 0
     with _files(building) as (store, rows):
-        logged = iter(written.after(after, through))
-        while batch := [one.write for one in itertools.islice(logged, _WRITES_AT_ONCE)]:
+        for _, write in written.after(after, through):
             _go_on(building, given_up)
-            store.add(write.chunk for write in batch if write.chunk is not None)
-            live = [write.vector for write in batch if write.vector is not None]
-            rows.writelines(vector.data for vector in live)
-            count += len(live)
+            if write.chunk is not None:
+                store.add([write.chunk])
+            if write.vector is not None:
+                rows.write(write.vector.data)
+                count += 1
     return count
 
 

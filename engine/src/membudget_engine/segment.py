@@ -1,26 +1,31 @@
 """One segment of a collection as it is open: its index and its chunks, shared by every generation that has it.
 
 Covers: opening, sharing, closing with the last holder, and its answer to a query without its dead rows. Does not cover
-which segments a collection has (`collection`) nor what was written since (`overlay`).
+one answer of several (`segment_search`), which segments a collection has (`collection`) nor what was written since
+(`overlay`).
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TypeVar
+
+import numpy as np
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import ChunkStoreInvalid, IndexInvalid
-from membudget_engine.index.compact import CompactIndex
+from membudget_engine.index.compact import Candidates, CompactIndex
+from membudget_engine.index.compact_codes import RotatedQuery
 from membudget_engine.index.dead_rows import DeadRows
 from membudget_engine.index.effort import Effort
 from membudget_engine.index.generations import SegmentFolder
 from membudget_engine.index.loaded import Index, LoadedIndex
-from membudget_engine.index.mapped import MappedIndex
+from membudget_engine.index.mapped import MappedIndex, RowIds
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStore
 
-Found = tuple[float, int]
-"""Score and row of one hit."""
+_Found = TypeVar("_Found")
 
 
 class Segment:
@@ -73,16 +78,43 @@ class Segment:
         self.index.close()
         self.chunks.close()
 
-    def find(self, vector: Vectors, hits: int, dead: DeadRows, effort: Effort) -> list[Found]:
-        """The nearest rows that hold, best first.
+    def find(self, vector: Vectors, hits: int, dead: DeadRows, effort: Effort) -> tuple[Vectors, RowIds]:
+        """Scores and row ids of the nearest rows that hold, best first; -1 at the end is none, as FAISS has it."""
 
-        Asks for more until enough hold or there are no more: no kind of index has to know of dead rows.
-        """
-        asked = hits if not dead.dead else 2 * hits
-        while True:
+        def ask(asked: int) -> tuple[tuple[Vectors, RowIds], RowIds]:
             scores, rows = self.index.search(vector, asked, effort)
-            found = [one for one in zip(scores[0].tolist(), rows[0].tolist(), strict=True) if one[1] >= 0]
-            holding = [one for one in found if one[1] not in dead]
-            if len(holding) >= hits or len(found) < asked:
-                return holding[:hits]
-            asked *= 4
+            return (scores[0], rows[0]), rows[0]
+
+        if not dead.dead:
+            return ask(hits)[0]
+        (scores, rows), holding = _holding(ask, hits, dead)
+        return scores[holding], rows[holding]
+
+    def candidates(self, query: RotatedQuery, wanted: int, dead: DeadRows) -> Candidates:
+        """Of a Compact segment: so many rows that hold, those that its codes put first, best first."""
+        index = self.index
+        assert isinstance(index, CompactIndex)
+
+        def ask(asked: int) -> tuple[Candidates, RowIds]:
+            found = index.candidates(query, asked)
+            return found, found.rows
+
+        if not dead.dead:
+            return index.candidates(query, wanted)
+        found, holding = _holding(ask, wanted, dead)
+        return found.only(holding)
+
+
+def _holding(ask: Callable[[int], tuple[_Found, RowIds]], wanted: int, dead: DeadRows) -> tuple[_Found, RowIds]:
+    """What was found with its row ids, best first, and at which places of it are the first that hold.
+
+    Asks for more until enough hold or there are no more: no kind of index has to know of dead rows.
+    """
+    asked = 2 * wanted
+    while True:
+        found, rows = ask(asked)
+        there = rows >= 0
+        holding = np.flatnonzero(there & ~dead.among(rows))
+        if len(holding) >= wanted or np.count_nonzero(there) < asked:
+            return found, holding[:wanted]
+        asked *= 4

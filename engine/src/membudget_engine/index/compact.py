@@ -4,24 +4,23 @@ It does not cover building (compact_build), what FAISS is let to read (compact_c
 pages back (paged_file). The codes cannot be given back: they are what makes the rest of the file cold.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import IndexClosed, IndexInvalid, QueryInvalid
-from membudget_engine.index.compact_codes import CompactCodes, owned_bytes, read_codes, read_order
-from membudget_engine.index.effort import Effort
-from membudget_engine.index.float_rows import FloatRows, Positions
+from membudget_engine.index.compact_codes import CompactCodes, RotatedQuery, owned_bytes, read_codes, read_order
+from membudget_engine.index.effort import Effort, compared_rows
+from membudget_engine.index.float_rows import FloatRows, Positions, likeness, prefetch
 from membudget_engine.index.manifest import CODES_FILE, ORDER_FILE, ROWS_FILE, Manifest
 from membudget_engine.index.page_advice import file_mapping_at
 from membudget_engine.index.page_order import PageOrder
 from membudget_engine.index.paged_file import PagedFile
-
-HITS_OF_RERANK = 10
-"""The manifest's `rerank` is for so many hits; more hits have more rows compared, in proportion."""
 
 _RowIds = npt.NDArray[np.int64]
 
@@ -34,6 +33,24 @@ class _Opened:
     rows: FloatRows
     row_ids: npt.NDArray[np.int32]
     pages: PagedFile
+
+
+class Candidates(NamedTuple):
+    """What the codes of one index put first for one query, best first; whoever has it keeps the rows mapped."""
+
+    likeness: Vectors
+    """By code."""
+    positions: Positions
+    opened: _Opened
+
+    @property
+    def rows(self) -> _RowIds:
+        """Their row ids."""
+        return self.opened.row_ids[self.positions].astype(np.int64)
+
+    def only(self, which: npt.NDArray[np.bool_] | _RowIds) -> "Candidates":
+        """Some of them, by a flag for each or by their places."""
+        return self._replace(likeness=self.likeness[which], positions=self.positions[which])
 
 
 class CompactIndex:
@@ -65,22 +82,20 @@ class CompactIndex:
 
     def search(self, vectors: Vectors, k: int, effort: Effort = Effort.FULL) -> tuple[Vectors, _RowIds]:
         """As MappedIndex.search, with scores of float16 rows. Raises QueryInvalid, IndexClosed."""
-        opened = self._open()
-        expected = self._manifest.dimension
-        if vectors.ndim != 2 or vectors.shape[1] != expected or vectors.dtype != np.float32 or k < 1:  # noqa: PLR2004
-            raise QueryInvalid(
-                f"{vectors.dtype} vectors of shape {vectors.shape} and k {k}; this index takes float32 of shape "
-                f"(n, {expected}) and k from 1"
-            )
-        count = self._manifest.count
-        k = min(k, count)
-        compared = min(count, max(1, -(-k * effort.of(self._manifest.rerank) // HITS_OF_RERANK)))
-        _, candidates = opened.codes.index.search(vectors, max(k, compared))
-        scores = np.full((len(vectors), k), -np.finfo(np.float32).max, dtype=np.float32)
-        found = np.full((len(vectors), k), -1, dtype=np.int64)
-        for query, positions, its_scores, its_rows in zip(vectors, candidates, scores, found, strict=True):
-            _rank(opened, query, np.sort(positions[positions >= 0]), its_scores, its_rows)
-        return scores, found
+        opened = self._asked(vectors, k)
+        k = min(k, self._manifest.count)
+        found_scores = np.full((len(vectors), k), -np.finfo(np.float32).max, dtype=np.float32)
+        found_rows = np.full((len(vectors), k), -1, dtype=np.int64)
+        chosen = self._by_code(opened, RotatedQuery(vectors), max(k, compared_rows(self._manifest, k, effort)))
+        for query, candidates, its_scores, its_rows in zip(vectors, chosen, found_scores, found_rows, strict=True):
+            scores, (rows,) = compared(query, [candidates])
+            best = np.argsort(-scores, kind="stable")[:k]
+            its_scores[: len(best)], its_rows[: len(best)] = scores[best], rows[best]
+        return found_scores, found_rows
+
+    def candidates(self, query: RotatedQuery, wanted: int) -> Candidates:
+        """So many rows for one vector of shape (1, dimension), or all of the probed lists. Raises as `search`."""
+        return self._by_code(self._asked(query.vectors, wanted), query, wanted)[0]
 
     def resident_bytes(self) -> int:
         """Bytes of the rows in this process's page table: their share of RSS. Raises OSError, IndexClosed."""
@@ -106,6 +121,24 @@ class CompactIndex:
         """Drops codes and mapping when the last call in flight ends. May be called twice."""
         self._opened = None
 
+    def _by_code(self, opened: _Opened, query: RotatedQuery, wanted: int) -> list[Candidates]:
+        by_code, positions = opened.codes.lists.search(query.under(opened.codes), min(wanted, self._manifest.count))
+        there = positions >= 0
+        return [
+            Candidates(its_likeness[its], its_positions[its], opened)
+            for its_likeness, its_positions, its in zip(by_code, positions, there, strict=True)
+        ]
+
+    def _asked(self, vectors: Vectors, k: int) -> _Opened:
+        opened = self._open()
+        expected = self._manifest.dimension
+        if vectors.ndim != 2 or vectors.shape[1] != expected or vectors.dtype != np.float32 or k < 1:  # noqa: PLR2004
+            raise QueryInvalid(
+                f"{vectors.dtype} vectors of shape {vectors.shape} and k {k}; this index takes float32 of shape "
+                f"(n, {expected}) and k from 1"
+            )
+        return opened
+
     def _open(self) -> _Opened:
         opened = self._opened
         if opened is None:
@@ -113,13 +146,17 @@ class CompactIndex:
         return opened
 
 
-def _rank(opened: _Opened, query: Vectors, positions: Positions, scores: Vectors, rows: _RowIds) -> None:
-    """Writes the best of these rows into `scores` and `rows`, best first; what is not found stays as it is there."""
-    if not len(positions):
-        return
-    opened.rows.prefetch(positions)
-    opened.pages.order.probed(np.searchsorted(opened.codes.first, positions, side="right") - 1)
-    likeness = opened.rows.likeness(query, positions)
-    best = np.argsort(-likeness, kind="stable")[: len(rows)]
-    scores[: len(best)] = likeness[best]
-    rows[: len(best)] = opened.row_ids[positions[best]]
+def compared(query: Vectors, chosen: Sequence[Candidates]) -> tuple[Vectors, list[_RowIds]]:
+    """Scores of these by their float16 rows, index after index, and the row ids of each index in the same order.
+
+    The pages of all are asked for in one call. Raises OSError.
+    """
+    in_file = [(one.opened, np.sort(one.positions)) for one in chosen]
+    parts = [(opened.rows, own) for opened, own in in_file if len(own)]
+    scores = np.zeros(0, dtype=np.float32)
+    if parts:
+        prefetch(parts)
+        for opened, own in in_file:
+            opened.pages.order.probed(opened.codes.first.searchsorted(own, side="right") - 1)
+        scores = likeness(query, parts)
+    return scores, [opened.row_ids[own].astype(np.int64) for opened, own in in_file]

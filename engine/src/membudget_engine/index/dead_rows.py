@@ -29,6 +29,13 @@ class DeadRows:
         bits = self._bits
         return bits is not None and bool(bits[row >> 3] >> (row & 7) & 1)
 
+    def among(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Of each of these rows: whether it is dead."""
+        bits = self._bits
+        if bits is None:
+            return np.zeros(len(rows), dtype=np.bool_)
+        return (bits[rows >> 3] >> (rows & 7).astype(np.uint8) & 1).astype(np.bool_)
+
     @property
     def owned_bytes(self) -> int:
         """Anonymous memory."""

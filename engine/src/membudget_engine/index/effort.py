@@ -9,6 +9,13 @@ from typing import Final
 
 from membudget_engine.index.manifest import Manifest
 
+HITS_OF_RERANK: Final = 10
+"""The manifest's `rerank` is for so many hits; more hits have more rows compared, in proportion."""
+
+MOST_OF_RERANK: Final = 3
+"""Of several segments so many times the rows of one are compared, however many there are: twice as many lost some of
+what was found by comparing each segment's own, more found no more (docs/decisions/0021)."""
+
 REDUCED_SHARE: Final = 4
 """One in so many of the lists probed and of the rows compared."""
 
@@ -27,8 +34,16 @@ class Effort(enum.Enum):
         return amount if self is Effort.FULL else max(1, amount // REDUCED_SHARE)
 
 
+def compared_rows(manifest: Manifest, hits: int, effort: Effort) -> int:
+    """Of a generation or a segment: rows that a query for so many hits compares; 0 but for Compact."""
+    segments = manifest.segments or (manifest,)
+    rerank = max(segment.rerank for segment in segments)
+    each = -(-hits * effort.of(rerank) // HITS_OF_RERANK) if rerank else 0
+    return min(len(segments), MOST_OF_RERANK) * each
+
+
 def query_bytes(manifest: Manifest, hits: int) -> int:
     """Anonymous bytes of one query at full effort: rows compared as float16 and float32, its vector, its hits."""
     vector = manifest.dimension * 4
-    compared = -(-hits * manifest.rerank // 10)
+    compared = compared_rows(manifest, hits, Effort.FULL)
     return compared * (vector + vector // 2) + 2 * vector + hits * _HIT_BYTES

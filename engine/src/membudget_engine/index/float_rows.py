@@ -1,10 +1,11 @@
-"""Covers a file of float16 rows served from a mapping: prefetching some rows, and the likeness of some to a query.
+"""Covers files of float16 rows served from mappings: prefetching some rows, and the likeness of some to a query.
 
 It does not cover which rows are candidates (compact), the pages as a whole (paged_file) nor writing (compact_build).
 The file is rows and nothing else, so it starts on a page border and a row of 1 kB never lies on two pages.
 """
 
 import mmap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,14 +51,44 @@ class FloatRows:
         """Where these rows begin; the position after the last gives the end."""
         return self.range.start + positions * self._row_bytes
 
-    def prefetch(self, positions: Positions) -> None:
-        """Has the pages of these rows read side by side; it does not wait for them. Raises OSError."""
+    def likeness(self, query: Vectors, positions: Positions) -> Vectors:
+        """As `likeness` of one file."""
+        return likeness(query, [(self, positions)])
+
+    def pages(self, positions: Positions) -> tuple[Positions, Positions]:
+        """Where the pages of each of these rows begin, and their bytes."""
         offsets = positions * self._row_bytes
         first = offsets // PAGE_BYTES * PAGE_BYTES
         end = (offsets + (self._row_bytes + PAGE_BYTES - 1)) // PAGE_BYTES * PAGE_BYTES
-        self._prefetch.ask(first + self.range.start, end - first)
+        return first + self.range.start, end - first
 
-    def likeness(self, query: Vectors, positions: Positions) -> Vectors:
-        """Inner products of one query, of shape (dimension,), with these rows. Raises IndexError beyond the last."""
-        gathered = self._rows.take(positions).view(np.uint8).reshape(len(positions), self._row_bytes)
-        return self._decoder.decode(gathered) @ query
+    def ask_for(self, starts: Positions, byte_counts: Positions) -> None:
+        """As RowPrefetch.ask."""
+        self._prefetch.ask(starts, byte_counts)
+
+    def encoded(self, positions: Positions) -> npt.NDArray[np.uint8]:
+        """A copy of these rows, as they are in the file. Raises IndexError beyond the last."""
+        return self._rows.take(positions).view(np.uint8).reshape(len(positions), self._row_bytes)
+
+    def decoded(self, encoded: npt.NDArray[np.uint8]) -> Vectors:
+        """Rows of this dimension as float32."""
+        return self._decoder.decode(encoded)
+
+
+Parts = Sequence[tuple[FloatRows, Positions]]
+"""Some rows of each of some files of one dimension; at least one file."""
+
+
+def prefetch(parts: Parts) -> None:
+    """Has the pages of these rows read side by side, in one call; it does not wait for them. Raises OSError."""
+    starts, byte_counts = zip(*(rows.pages(positions) for rows, positions in parts), strict=True)
+    parts[0][0].ask_for(np.concatenate(starts), np.concatenate(byte_counts))
+
+
+def likeness(query: Vectors, parts: Parts) -> Vectors:
+    """Inner products of one query, of shape (dimension,), with these rows, one file's after the other's.
+
+    Raises IndexError beyond the last row of a file.
+    """
+    encoded = np.concatenate([rows.encoded(positions) for rows, positions in parts])
+    return parts[0][0].decoded(encoded) @ query

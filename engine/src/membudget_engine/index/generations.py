@@ -9,11 +9,11 @@ for as long as a generation names it, under the same path for whoever has it ope
 import re
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from membudget_engine.errors import FileDamaged, ManifestInvalid
-from membudget_engine.index.manifest import Manifest, read_manifest, verify
+from membudget_engine.index.manifest import ComparedFile, Manifest, read_manifest, verify
 
 BUILDING_PREFIX = ".building-"
 SEGMENTS_FOLDER = "segments"
@@ -35,6 +35,8 @@ class Generation:
 
     directory: Path
     manifest: Manifest
+    compared: frozenset[ComparedFile] = field(default=frozenset(), compare=False, repr=False)
+    """Those files as they were then; none where this process wrote them for it."""
 
     @property
     def segments(self) -> tuple[SegmentFolder, ...]:
@@ -58,17 +60,20 @@ class GenerationSearch:
     skipped: tuple[SkippedGeneration, ...]
 
 
-def find_newest_generation(collection: Path) -> GenerationSearch:
-    """Reads and verifies generations from the newest on until one is good. Raises OSError for an unlistable folder."""
+def find_newest_generation(collection: Path, compared: frozenset[ComparedFile] = frozenset()) -> GenerationSearch:
+    """Reads and verifies generations from the newest on until one is good. Raises OSError for an unlistable folder.
+
+    Files that were `compared` before and are as they were then are not read again: generations share segments.
+    """
     skipped: list[SkippedGeneration] = []
     for number, directory in reversed(generation_directories(collection)):
         try:
             manifest = _numbered_manifest(directory, number)
-            verify_generation(directory, manifest)
+            seen = verify_generation(directory, manifest, compared)
         except (ManifestInvalid, FileDamaged) as error:
             skipped.append(SkippedGeneration(directory, str(error)))
         else:
-            return GenerationSearch(Generation(directory, manifest), tuple(skipped))
+            return GenerationSearch(Generation(directory, manifest, seen), tuple(skipped))
     return GenerationSearch(None, tuple(skipped))
 
 
@@ -99,11 +104,14 @@ def segment_directory(collection: Path, number: int) -> Path:
     return collection / SEGMENTS_FOLDER / f"segment-{number:08}"
 
 
-def verify_generation(directory: Path, manifest: Manifest) -> None:
-    """Compares every file of a generation, those of its segments too. Raises FileDamaged."""
-    verify(directory, manifest)
+def verify_generation(
+    directory: Path, manifest: Manifest, compared: frozenset[ComparedFile] = frozenset()
+) -> frozenset[ComparedFile]:
+    """Compares every file of a generation, those of its segments too; raises FileDamaged. Otherwise as `verify`."""
+    seen = verify(directory, manifest, compared)
     for segment in segment_folders(directory, manifest) if manifest.segments else ():
-        verify(segment.directory, segment.manifest)
+        seen |= verify(segment.directory, segment.manifest, compared)
+    return seen
 
 
 def generation_directories(collection: Path) -> list[tuple[int, Path]]:

@@ -12,7 +12,7 @@ import hashlib
 import stat
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -52,6 +52,20 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     bytes: _Count
     sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class ComparedFile(NamedTuple):
+    """A file whose content was found to be that of its entry, as it was just before: it need not be read again.
+
+    Whoever changes it in place changes a time of it, the second one also where the first is set back.
+    """
+
+    device: int
+    inode: int
+    bytes: int
+    modified_ns: int
+    changed_ns: int
+    sha256: str
 
 
 class Reduced(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -159,19 +173,32 @@ def entry_of(file: Path) -> FileEntry:
     return FileEntry(bytes=size, sha256=digest.hexdigest())
 
 
-def verify(directory: Path, manifest: Manifest) -> None:
-    """Compares every listed file with its entry; the size first, for it costs nothing. Raises FileDamaged."""
+def verify(
+    directory: Path, manifest: Manifest, compared: frozenset[ComparedFile] = frozenset()
+) -> frozenset[ComparedFile]:
+    """Compares every listed file with its entry, but those that were; gives all of them. Raises FileDamaged."""
+    seen: set[ComparedFile] = set()
     for name, expected in manifest.files.items():
         file = directory / name
         try:
-            size = file.stat().st_size
-            found = entry_of(file) if size == expected.bytes else None
+            now = _as_it_is(file, expected.sha256)
+            sized = now.bytes == expected.bytes
+            found = entry_of(file) if sized and now not in compared else None
         except OSError as error:
             raise FileDamaged(f"{file} cannot be read ({error.strerror}): rebuild the generation") from error
-        if found is None:
-            raise FileDamaged(f"{file} has {size} bytes, its manifest says {expected.bytes}: rebuild the generation")
-        if found != expected:
+        if not sized:
+            raise FileDamaged(
+                f"{file} has {now.bytes} bytes, its manifest says {expected.bytes}: rebuild the generation"
+            )
+        if found not in {None, expected}:
             raise FileDamaged(f"{file} has another sha256 than its manifest says: rebuild the generation")
+        seen.add(now)
+    return frozenset(seen)
+
+
+def _as_it_is(file: Path, sha256: str) -> ComparedFile:
+    told = file.stat()
+    return ComparedFile(told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns, sha256)
 
 
 def _check_segments(file: Path, manifest: Manifest) -> None:

@@ -27,6 +27,8 @@ class SegmentChunks:
 
     def get(self, rows: Sequence[int]) -> list[Chunk]:
         """The chunks of these rows in the order asked. Raises ChunkMissing for a row that is not there."""
+        if len(self._stores) == 1:
+            return self._stores[0].get(rows)
         wanted: dict[int, list[int]] = {}
         for row in rows:
             wanted.setdefault(max(0, self.place(row)[0]), []).append(row)

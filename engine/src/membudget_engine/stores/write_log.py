@@ -33,6 +33,8 @@ _CACHE_KIB: Final = 512
 _CHECKPOINT_PAGES: Final = 256
 """4 MB of log before the log, before it is taken into the file."""
 _READ_AT_ONCE: Final = 256
+_READ_BYTES_AT_ONCE: Final = 1024 * 1024
+"""And the write that ends them, however many those are: one write over HTTP has as much."""
 
 _SCHEMA = """CREATE TABLE writes (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, chunk BLOB, vector BLOB) STRICT"""
@@ -40,6 +42,9 @@ _SOME = """SELECT sequence, id, chunk, vector FROM writes WHERE sequence > ? AND
     ORDER BY sequence LIMIT ?"""
 _HOW_MANY = "SELECT count(*) FROM writes WHERE sequence > ? AND sequence <= ? AND vector IS NOT NULL"
 _INSERT = "INSERT OR REPLACE INTO writes (id, chunk, vector) VALUES (?, ?, ?)"
+
+_Row = tuple[int, str, bytes | None, bytes | None]
+"""Of `_SOME`."""
 
 
 class Write(NamedTuple):
@@ -103,17 +108,17 @@ class WriteLog:
         return range(last - len(writes) + 1, last + 1)
 
     def after(self, sequence: int, through: int | None = None) -> Iterator[Logged]:
-        """The writes with numbers over the first and up to the second, in order, some hundred in memory at a time.
+        """The writes with numbers over the first and up to the second, in order; in memory is a megabyte at a time.
 
         A write that a newer one of its id replaces meanwhile is left out.
         """
         last = self.sequence if through is None else through
         while True:
-            batch = self._rows(_SOME, (sequence, last, _READ_AT_ONCE))
-            for number, chunk_id, chunk, vector in cast("list[tuple[int, str, bytes | None, bytes | None]]", batch):
+            batch = self._some(sequence, last)
+            for number, chunk_id, chunk, vector in batch:
                 sequence = number
                 yield Logged(number, Write(chunk_id, self._unpacked(chunk), self._vector(vector)))
-            if len(batch) < _READ_AT_ONCE:
+            if not batch:
                 return
 
     def count(self, sequence: int, through: int) -> int:
@@ -168,6 +173,17 @@ class WriteLog:
         with self._reading, self._typed(), closing(self._reader.execute(statement, values)) as cursor:
             return cursor.fetchall()
 
+    def _some(self, sequence: int, last: int) -> list[_Row]:
+        batch, held = list[_Row](), 0
+        values = (sequence, last, _READ_AT_ONCE)
+        with self._reading, self._typed(), closing(self._reader.execute(_SOME, values)) as cursor:
+            for row in cast("Iterator[_Row]", cursor):
+                batch.append(row)
+                held += sum(len(stored) for stored in row[2:] if stored is not None)
+                if held >= _READ_BYTES_AT_ONCE:
+                    break
+        return batch
+
     def _do(self, statement: str, values: Sequence[object] = ()) -> None:
         with closing(self._writer.execute(statement, values)):
             pass
@@ -191,7 +207,8 @@ class WriteLog:
             yield
         except (sqlite3.OperationalError, sqlite3.InternalError) as error:
             raise WriteFailed(f"{self._file}: {error}; is the volume full or read-only?") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            # Python decodes what SQLite says, which quotes damaged names as they are.
             raise WriteLogInvalid(f"{self._file}: {error}; restore it") from error
 
 
