@@ -45,9 +45,13 @@ class Ghosts:
         if marks // 8 <= entries <= marks:
             return
         wanted = max(LEAST_MARKS, 1 << entries.bit_length())
-        if wanted != marks:
+        if wanted == marks:
+            return
+        try:
             self._marks = array("Q", bytes(8 * wanted))
-            self._shift = 64 - wanted.bit_length() + 1
+        except MemoryError:
+            return  # at a guard of the process; with fewer marks fewer returns are recognised
+        self._shift = 64 - wanted.bit_length() + 1
 
     def remember(self, hashed: int, amount: int, *, from_main: bool) -> None:
         """An entry left a queue."""
