@@ -33,6 +33,7 @@ class FakeCluster:
         self.statuses: list[PolicyStatus] = []
         self.kind = "Served"
         self.kind_uid = "kind-1"
+        self.kind_generation = 1
         """Or Ending: it is marked and its objects go; or Gone."""
         self.is_blind = False
         """The controller may not see the definition."""
@@ -89,7 +90,7 @@ class FakeCluster:
         self._answer("GET kind")
         if self.kind == "Gone":
             raise api_failure("GET kind", 404, "Not Found")
-        return None if self.is_blind else Definition(self.kind_uid, ending=self.kind != "Served")
+        return None if self.is_blind else Definition(self.kind_uid, self.kind_generation, ending=self.kind != "Served")
 
     def is_kind_discovered(self) -> bool:
         """As soon as it is served."""

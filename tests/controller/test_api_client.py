@@ -139,10 +139,10 @@ def test_watched_namespaces_are_listed_one_by_one_at_the_oldest_version(server: 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ((200, {"metadata": {"uid": "one"}}), Definition("one", ending=False)),
+        ((200, {"metadata": {"uid": "one", "generation": 3}}), Definition("one", 3, ending=False)),
         (
-            (200, {"metadata": {"uid": "one", "deletionTimestamp": "2026-11-21T00:00:00Z"}}),
-            Definition("one", ending=True),
+            (200, {"metadata": {"uid": "one", "generation": 3, "deletionTimestamp": "2026-11-21T00:00:00Z"}}),
+            Definition("one", 3, ending=True),
         ),
         (refusal(403), None),
     ],

@@ -20,7 +20,7 @@ from membudget_contract.policy_status import ConditionType
 from membudget_controller.clocks import Clocks
 from membudget_controller.errors import SteppedDown
 from membudget_controller.keys import take_authority
-from membudget_controller.listing import CONFIRM_SECONDS, VERSION_SECONDS
+from membudget_controller.listing import CONFIRM_SECONDS, SCHEMA_SECONDS, VERSION_SECONDS
 from membudget_controller.loop import UNDER_WAY_SECONDS, Loop
 from membudget_controller.metrics import Metrics
 from membudget_controller.observed import Observed
@@ -208,6 +208,23 @@ def test_a_kind_that_has_come_back_is_watched_anew(controller: Controller, seen:
         controller.observed.take_watch_anew(),
         controller.observed.watch_over.is_set(),
     )
+
+
+def test_what_was_read_by_a_former_schema_is_read_again(controller: Controller) -> None:
+    """Fault 104: the version is the same, a field that the former schema lacks is not in it, and no event tells."""
+    pods = controller.add_pods(1)
+    controller.run()
+    whole = controller.cluster.apply(make_policy("retrieval", total="100Mi"))
+    policies, place = controller.cluster.policies, (whole.namespace, whole.name)
+    policies[place] = replace(whole, meaning=make_policy("retrieval", total="90Mi").meaning)
+    controller.cluster.kind_generation = 2
+    for _ in range(2):  # the second shows the same definition
+        controller.observed.ask_list()
+        controller.run(SCHEMA_SECONDS / 2 - 1)
+    pruned = totals(pods)
+    policies[place] = replace(policies[place], meaning=whole.meaning)
+    controller.run(SCHEMA_SECONDS)
+    assert (["90Mi"], ["100Mi"]) == (pruned, totals(pods))
 
 
 def test_a_controller_that_may_not_see_the_kind_waits_before_it_believes_a_deletion(controller: Controller) -> None:

@@ -86,6 +86,7 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 class _DefinitionMeta(msgspec.Struct, frozen=True, rename="camel"):
     uid: str
+    generation: int
     deletion_timestamp: str | None = None
 
 
@@ -191,7 +192,7 @@ class ApiCluster:
             if error.status == HTTPStatus.FORBIDDEN:
                 return None
             raise
-        return Definition(metadata.uid, ending=metadata.deletion_timestamp is not None)
+        return Definition(metadata.uid, metadata.generation, ending=metadata.deletion_timestamp is not None)
 
     def is_kind_discovered(self) -> bool:
         """By the same two questions that kopf asks."""

@@ -47,6 +47,8 @@ class Definition:
     """The kind itself: another `uid` is another kind of the same name, whose watches begin anew."""
 
     uid: str
+    generation: int
+    """Of its schemas: another one reads stored policies in another way."""
     ending: bool
     """It is being deleted: then a short list says nothing."""
 

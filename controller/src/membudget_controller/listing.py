@@ -37,6 +37,10 @@ CONFIRM_SECONDS: Final = 10.0
 BLIND_LIST_SECONDS: Final = 30.0
 """Between two lists there: that the kind has come is not seen in any other way."""
 
+SCHEMA_SECONDS: Final = 10.0
+"""After a change of the definition the API server reads policies by the former schema for a moment more, and leaves out
+fields that this one lacks, under the same versions: what was read then is read again."""
+
 _NOT_SERVED: Final = "not served"
 
 log = logging.getLogger(__name__)
@@ -59,6 +63,10 @@ class Listing:
         """For so long the API server asked to be left alone at the last attempt."""
         self._served: str | None = None
         """The uid of the definition at the last list; None before the first."""
+        self._generation: int | None = None
+        """Of the definition at the last list; None before the first, or where it may not be seen."""
+        self._settled_at = -float("inf")
+        """When policies are read by the definition's own schema for certain."""
         self._missing: tuple[frozenset[str], float] = frozenset(), 0.0
         """Policies that a list lacked first at that time."""
 
@@ -79,6 +87,8 @@ class Listing:
         passed(Failpoint.AFTER_LIST)
         self.failed = not (policies and pods)
         self.due_at = now + (max(RETRY_SECONDS, self._retry_after) if self.failed else self._every_seconds)
+        if now < self._settled_at:
+            self.due_at = min(self.due_at, self._settled_at)
         self.version_at = now + VERSION_SECONDS
         return not self.failed
 
@@ -114,6 +124,10 @@ class Listing:
         if self._served not in {None, served}:
             self._observed.begin_watch_anew()
         self._served = served
+        generation = None if definition is None else definition.generation
+        if self._generation not in {None, generation}:
+            self._settled_at = now + SCHEMA_SECONDS
+        self._generation = generation
         missing = self._observed.policies_since_list().difference(policy.uid for policy in listed.items)
         if definition is None and not self._is_confirmed(missing, now):
             self._observed.doubt_policies()
