@@ -43,6 +43,8 @@ RETRY_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.1
 DISCOVERY_SECONDS: Final = 30.0
 """A kind that is served may take so long until the API server tells of it; then pods alone are watched."""
+ASK_SECONDS: Final = 0.5
+"""Between two such questions: each is a request or two."""
 DEFAULT_NAMESPACE: Final = "membudget-system"
 USUAL: Final = ControllerSettings(namespace=DEFAULT_NAMESPACE)
 
@@ -114,25 +116,25 @@ def _watch(observed: Observed, settings: ControllerSettings, cluster: Cluster, l
     In single namespaces kopf may not see the kind come: a watch begins when a list has shown that it is there. kopf
     looks for kinds when it begins, so one that has just come is waited for until the API server tells of it.
     """
-    anew = bool(settings.watched)
+    anew = by_lists = bool(settings.watched)
     while not loop.is_stopped:
+        if by_lists:
+            _await(lambda: observed.view().known or loop.is_stopped, loop)
         if anew:
-            if settings.watched:
-                _await(lambda: observed.view().known or loop.is_stopped, loop)
-            _await(lambda: loop.is_stopped or _is_discovered(cluster), loop, DISCOVERY_SECONDS)
-            if loop.is_stopped:
-                return
+            _await(lambda: loop.is_stopped or _is_discovered(cluster), loop, DISCOVERY_SECONDS, ASK_SECONDS)
+        if loop.is_stopped:
+            return
         try:
             handlers.watch(observed, settings)
         except Exception as error:  # noqa: BLE001  whatever kopf dies of, the next watch begins with full lists
             log.warning("the watch broke off and begins anew: %s", error)
             _await(lambda: loop.is_stopped, loop, RETRY_SECONDS)
-            observed.take_watch_anew()
+            anew = observed.take_watch_anew() or by_lists
         else:
             if not observed.take_watch_anew():
                 return
             log.info("the kind MemoryPolicy has come: the watch begins anew")
-        anew = True
+            anew = True
 
 
 def _is_discovered(cluster: Cluster) -> bool:
@@ -142,7 +144,7 @@ def _is_discovered(cluster: Cluster) -> bool:
         return False
 
 
-def _await(condition: Callable[[], bool], loop: Loop, at_most: float = math.inf) -> None:
+def _await(condition: Callable[[], bool], loop: Loop, at_most: float = math.inf, every: float = POLL_SECONDS) -> None:
     """Here no kopf runs that would take signals."""
 
     def stop(_: int, __: FrameType | None) -> None:
@@ -152,7 +154,7 @@ def _await(condition: Callable[[], bool], loop: Loop, at_most: float = math.inf)
         signal.signal(number, stop)
     deadline = time.monotonic() + at_most
     while not condition() and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+        time.sleep(every)
 
 
 def _take_authority(cluster: Cluster, namespace: str) -> Authority:

@@ -196,11 +196,10 @@ class ApiCluster:
 
     def is_kind_discovered(self) -> bool:
         """By the same two questions that kopf asks."""
-        group, _, version = API_VERSION.partition("/")
-        if not any(each.name == group for each in self._get("/apis", _groups).groups):
+        if not any(each.name == _GROUP for each in self._get("/apis", _groups).groups):
             return False
         try:
-            kinds = self._get(f"/apis/{group}/{version}", _kinds).resources
+            kinds = self._get(f"/apis/{API_VERSION}", _kinds).resources
         except ApiNotFound:
             return False
         return any(each.name == _PLURAL for each in kinds)

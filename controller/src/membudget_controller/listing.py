@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from membudget_controller.cluster import Cluster
+from membudget_controller.cluster import Cluster, Definition
 from membudget_controller.errors import ApiFailed, ApiNotFound
 from membudget_controller.failpoints import Failpoint, passed
 from membudget_controller.observed import Observed
@@ -120,22 +120,23 @@ class Listing:
             self._say("the kind MemoryPolicy is not served: policies are unknown, nothing is pushed%s", "")
             self._observed.doubt_policies()
             return False
-        served = "" if definition is None else definition.uid
-        if self._served not in {None, served}:
-            self._observed.begin_watch_anew()
-        self._served = served
-        generation = None if definition is None else definition.generation
-        if self._generation not in {None, generation}:
-            self._settled_at = now + SCHEMA_SECONDS
-        self._generation = generation
+        self._follow(definition, now)
         missing = self._observed.policies_since_list().difference(policy.uid for policy in listed.items)
         if definition is None and not self._is_confirmed(missing, now):
             self._observed.doubt_policies()
             return False
-        blind = definition is None
-        self._every_seconds = min(self._seconds, BLIND_LIST_SECONDS) if blind else self._seconds
         self._observed.replace_policies(listed.items, listed.resource_version)
         return True
+
+    def _follow(self, definition: Definition | None, now: float) -> None:
+        """Of a kind that is served: whether it is another one, and how soon policies are listed again."""
+        served, generation = ("", None) if definition is None else (definition.uid, definition.generation)
+        if self._served not in {None, served}:
+            self._observed.begin_watch_anew()
+        if self._generation not in {None, generation}:
+            self._settled_at = now + SCHEMA_SECONDS
+        self._served, self._generation = served, generation
+        self._every_seconds = min(self._seconds, BLIND_LIST_SECONDS) if definition is None else self._seconds
 
     def _is_confirmed(self, missing: frozenset[str], now: float) -> bool:
         if missing != self._missing[0]:
