@@ -1,7 +1,8 @@
 """Offers values to a cache as fast as eight threads can, with no sidecar, and prints what came of it as JSON.
 
-Usage: burst_process.py STATE_FOLDER SECONDS [--byte-blind]. The budget comes from MEMBUDGET_TOTAL. Values of 2 kB
-and 100 kB take turns, each reserved before it is allocated; `--byte-blind` keeps them in a dict without asking.
+Usage: burst_process.py STATE_FOLDER BYTES [--byte-blind]. The budget comes from MEMBUDGET_TOTAL. Values of 2 kB and
+100 kB take turns until BYTES were offered, each reserved before it is allocated; `--byte-blind` keeps them in a dict
+without asking.
 """
 
 import json
@@ -26,7 +27,7 @@ COMPONENT = "semanticCache"
 
 
 class Offerer:
-    """One thread's values: offers them until the deadline, and counts."""
+    """One thread's share of the values: offers them as fast as it can, and counts."""
 
     def __init__(self, keep: Callable[[bytes, int, int], bool], number: int) -> None:
         self.offered_bytes = 0
@@ -34,10 +35,10 @@ class Offerer:
         self._keep = keep
         self._number = number
 
-    def run(self, deadline: float) -> None:
+    def run(self, share_bytes: int) -> None:
         """Keys are never used twice: every value is a new one."""
         turn = 0
-        while time.monotonic() < deadline:
+        while self.offered_bytes < share_bytes:
             turn += 1
             size = SIZES[turn % 2]
             kept = self._keep(f"{self._number}-{turn}".encode(), size, turn * 4099 % (len(BLOCK) - size))
@@ -45,7 +46,7 @@ class Offerer:
             self.offered_bytes += size
 
 
-def main(state_folder: str, seconds: str, byte_blind: bool) -> None:
+def main(state_folder: str, total_bytes: int, byte_blind: bool) -> None:
     """Run the threads, and report."""
     runtime = MemoryRuntime(Path(state_folder), os.environ)
     start = start_budgets(os.environ)
@@ -66,8 +67,8 @@ def main(state_folder: str, seconds: str, byte_blind: bool) -> None:
         return True
 
     offerers = [Offerer(keep_blindly if byte_blind else keep_reserved, number) for number in range(THREADS)]
+    threads = [threading.Thread(target=offerer.run, args=(total_bytes // THREADS,)) for offerer in offerers]
     started = time.monotonic()
-    threads = [threading.Thread(target=offerer.run, args=(started + float(seconds),)) for offerer in offerers]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -75,6 +76,7 @@ def main(state_folder: str, seconds: str, byte_blind: bool) -> None:
     elapsed = time.monotonic() - started
     offered = sum(offerer.offered_bytes for offerer in offerers)
     outcome = {
+        "offered": offered,
         "rate": offered / elapsed,
         "refused": sum(offerer.refused for offerer in offerers),
         "owned": cache.owned_bytes(),
@@ -84,4 +86,4 @@ def main(state_folder: str, seconds: str, byte_blind: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], byte_blind="--byte-blind" in sys.argv[3:])
+    main(sys.argv[1], int(sys.argv[2]), byte_blind="--byte-blind" in sys.argv[3:])

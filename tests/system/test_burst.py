@@ -1,7 +1,7 @@
 import json
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
@@ -14,9 +14,8 @@ from resident_sampler import ResidentSampler
 BURST = Path(__file__).with_name("burst_process.py")
 LIMIT = 256 * 1024 * 1024
 RUNS = int(os.environ.get("MEMBUDGET_BURST_RUNS", "20"))
-REPEATS = 5
-SECONDS = "2"
-OFFERED_PER_SECOND = 1024**3
+OFFERED_BYTES = 8 * LIMIT
+"""How fast they come is the machine's affair, and published (docs/decisions/0023)."""
 OWNED_AT_LEAST = 100 * 1024 * 1024
 pytestmark = pytest.mark.cgroup
 
@@ -35,7 +34,7 @@ class Outcome:
 def burst(folder: Path, *flags: str) -> Outcome:
     """One fresh process in a cgroup of its own."""
     with memory_cgroup(LIMIT) as cgroup:
-        argv = [sys.executable, str(BURST), str(folder), SECONDS, *flags]
+        argv = [sys.executable, str(BURST), str(folder), str(OFFERED_BYTES), *flags]
         process = cgroup.run(argv, stdout=PIPE, env={**os.environ, "MEMBUDGET_TOTAL": str(LIMIT)})
         with ResidentSampler(process.pid) as sampler:
             output, _ = process.communicate(timeout=60)
@@ -43,28 +42,22 @@ def burst(folder: Path, *flags: str) -> Outcome:
         return Outcome(process.returncode, cgroup.oom_kills(), cgroup.peak_usage(), sampler.max_anonymous, said)
 
 
-def counted_bursts(folder: Path) -> Generator[Outcome]:
-    """As many as asked whose rate counts; a machine too busy to offer enough gets a few repeats."""
-    repeats = 0
-    for number in range(RUNS + REPEATS):
-        outcome = burst(folder / str(number))
-        too_slow = outcome.code == 0 and outcome.said["rate"] < OFFERED_PER_SECOND
-        repeats += too_slow
-        assert repeats <= REPEATS, f"only {outcome.said['rate']:.0f} bytes a second were offered"
-        if not too_slow:
-            yield outcome
-        if number + 1 - repeats == RUNS:
-            return
-
-
-@pytest.mark.timeout(RUNS * 10 + 120)
-def test_a_burst_of_a_gigabyte_a_second_never_meets_the_oom_killer(tmp_path: Path) -> None:
+@pytest.mark.timeout(RUNS * 20 + 120)
+def test_a_burst_of_eight_times_the_limit_never_meets_the_oom_killer(
+    tmp_path: Path, publish: Callable[[str], None]
+) -> None:
     """R-E10: managed bytes are admitted before they are allocated; the bounds hold with no sidecar at all."""
-    outcomes = list(counted_bursts(tmp_path))
+    outcomes = [burst(tmp_path / str(number)) for number in range(RUNS)]
     for outcome in outcomes:
         sys.stdout.write(f"{outcome}\n")
     assert [(outcome.code, outcome.oom_kills) for outcome in outcomes] == [(0, 0)] * RUNS
+    assert min(outcome.said["offered"] for outcome in outcomes) >= OFFERED_BYTES
     assert min(outcome.said["owned"] for outcome in outcomes) > OWNED_AT_LEAST
+    rates = [outcome.said["rate"] / 1024**3 for outcome in outcomes]
+    publish(
+        f"{RUNS} bursts of 2 GiB by 8 threads in 256 MiB: 0 OOM kills, offered at {min(rates):.2f} to {max(rates):.2f} "
+        f"GiB/s, peak anonymous {max(outcome.peak_anonymous for outcome in outcomes) / 1024**2:.0f} MiB"
+    )
 
 
 def test_a_byte_blind_cache_is_killed_by_the_same_burst(tmp_path: Path) -> None:
