@@ -11,7 +11,6 @@ from charts.programs import read
 from charts.rendering import NAMESPACE, VALUE_SETS, Chart
 from membudget_contract.compile import compile_policy
 from membudget_contract.policy import parse_policy
-from membudget_engine.settings import GRACE_SECONDS
 
 ON = {"example": {"enabled": True}}
 KIND_KNOWN = "--api-versions=membudget.dev/v1alpha1/MemoryPolicy"
@@ -96,9 +95,11 @@ def test_its_arguments_are_taken_by_the_programs(pod: dict[str, Any]) -> None:
 
 
 def test_the_grace_period_is_the_engines(pod: dict[str, Any]) -> None:
-    """R-E17: what it plans its last writes by is what the kubelet gives, the pause before the signal taken off."""
-    pause = container(pod, "engine")["lifecycle"]["preStop"]["exec"]["command"]
-    assert (GRACE_SECONDS, ["sleep", "5"]) == (pod["terminationGracePeriodSeconds"], pause)
+    """R-E17: what it plans its last writes by is what the kubelet gives, less the pause before the signal."""
+    engine = container(pod, "engine")
+    pause = engine["lifecycle"]["preStop"]["exec"]["command"]
+    assert ["sleep", "5"] == pause
+    assert pod["terminationGracePeriodSeconds"] == int(pause[1]) + read("engine", engine["args"]).grace
 
 
 def test_its_probes_ask_what_it_answers(pod: dict[str, Any]) -> None:

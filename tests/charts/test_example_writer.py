@@ -32,17 +32,34 @@ def reader(rendered: Manifests) -> dict[str, Any]:
     return rendered.one("Deployment", "retriever")["spec"]["template"]["spec"]
 
 
+def claimed(stateful_set: dict[str, Any], name: str) -> dict[str, Any]:
+    """One of the claims that it makes."""
+    (found,) = [claim for claim in stateful_set["volumeClaimTemplates"] if claim["metadata"]["name"] == name]
+    return found
+
+
 def test_it_is_asked_for(chart: Chart) -> None:
     """R-T05: an example without a volume runs where no storage is."""
     plain = chart.render({"example": {"enabled": True}})
     assert [] == plain.of("StatefulSet") + [service for service in plain.of("Service") if "writer" in str(service)]
 
 
-def test_there_is_one_with_a_volume_of_its_own(writer: dict[str, Any]) -> None:
-    """R-E18: a second one would find the collections held; the volume outlives the pod."""
-    (claim,) = writer["volumeClaimTemplates"]
-    assert (1, WRITER, "data") == (writer["replicas"], writer["serviceName"], claim["metadata"]["name"])
-    assert {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}}} == claim["spec"]
+def test_there_is_one_with_volumes_of_its_own(writer: dict[str, Any]) -> None:
+    """R-E18: a second one would find the collections held; the volumes outlive the pod."""
+    assert (1, WRITER) == (writer["replicas"], writer["serviceName"])
+    for claim, storage in zip(writer["volumeClaimTemplates"], ("2Gi", "1500Mi"), strict=True):
+        assert {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}} == claim["spec"]
+
+
+def test_what_it_persists_is_there_for_its_next_pod(writer: dict[str, Any], reader: dict[str, Any]) -> None:
+    """R-E17: its state has a claim, apart from the data: values that are spilled take no room from writes."""
+    claims = [claim["metadata"]["name"] for claim in writer["volumeClaimTemplates"]]
+    pod = writer["template"]["spec"]
+    assert ["data", "engine-state"] == claims
+    assert [] == [volume["name"] for volume in pod["volumes"] if volume["name"] in claims]
+    assert mounts(pod, "engine")["engine-state"] == str(read("engine", container(pod, "engine")["args"]).state)
+    (state,) = [volume for volume in reader["volumes"] if volume["name"] == "engine-state"]
+    assert {"sizeLimit": "1500Mi"} == state["emptyDir"]
 
 
 def test_it_is_opted_in_and_found_apart_from_the_readers(rendered: Manifests, writer: dict[str, Any]) -> None:
@@ -72,7 +89,7 @@ def test_its_arguments_are_taken_by_the_programs(writer: dict[str, Any], reader:
 
 def test_readers_see_its_volume_and_cannot_change_it(writer: dict[str, Any], reader: dict[str, Any]) -> None:
     """R-E18: the claim that the stateful set makes, by its name; mounted for reading."""
-    (claim,) = writer["volumeClaimTemplates"]
+    claim = claimed(writer, "data")
     (data,) = [volume for volume in reader["volumes"] if volume["name"] == "data"]
     name = f"{claim['metadata']['name']}-{WRITER}-0"
     assert {"claimName": name, "readOnly": True} == data["persistentVolumeClaim"]
@@ -92,11 +109,11 @@ def test_a_volume_of_one_node_keeps_readers_there_and_a_shared_one_lets_them_go(
     assert ({"app": WRITER}, "kubernetes.io/hostname") == (rule["labelSelector"]["matchLabels"], rule["topologyKey"])
     shared = chart.render(VALUE_SETS["everything"])
     assert "affinity" not in shared.one("Deployment", "search")["spec"]["template"]["spec"]
-    (claim,) = shared.one("StatefulSet", "search-writer")["spec"]["volumeClaimTemplates"]
-    assert (["ReadWriteMany"], "shared.example.com") == (
-        claim["spec"]["accessModes"],
-        claim["spec"]["storageClassName"],
-    )
+    search_writer = shared.one("StatefulSet", "search-writer")["spec"]
+    modes = {"data": ["ReadWriteMany"], "engine-state": ["ReadWriteOnce"]}
+    for name, asked in modes.items():
+        claim = claimed(search_writer, name)["spec"]
+        assert (asked, "shared.example.com") == (claim["accessModes"], claim["storageClassName"])
 
 
 def test_its_pod_is_as_closed_as_a_reader(writer: dict[str, Any], reader: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -11,10 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from control_socket import ask
 from engine.engine_process import EngineProcess, wait_until
+from engine.written import note
 from membudget_contract import control_api as api
 
 TRACE_QUERIES = 600
@@ -72,6 +75,19 @@ def test_a_restarted_engine_hits_as_often_as_if_it_had_never_stopped(
     assert warm >= going_on - POINTS
     assert cold < warm - POINTS
     publish(f"hit rate of an engine: cold {cold:.3f}, going on {going_on:.3f}, restarted {warm:.3f}")
+
+
+def test_a_writer_is_as_warm_again_as_a_reader(small_data: Path, tmp_path: Path) -> None:
+    """R-E17, R-E18: answers that were found beyond the generation, in what was written since, come back with it."""
+    data = shutil.copytree(small_data, tmp_path / "data")
+    with EngineProcess(data, tmp_path, options=["--writer"]) as engine:
+        write = msgspec.json.encode({"chunks": [note(1, "how to wind a clock")]})
+        assert 200 == engine.wait_until_serving().ask("POST", "/v1/chunks/small", write).status
+        fill(engine, 20)
+        assert engine.terminate() == 0
+    with EngineProcess(data, tmp_path, options=["--writer"]) as engine:
+        assert report(engine.wait_until_serving()).restored == 2 * 20 + 1
+        assert 1.0 == hit_rate(engine, [f"parse header {number} of {number * 104729}" for number in range(20)])
 
 
 @pytest.mark.parametrize("grace", [1, 5, 30])

@@ -162,7 +162,7 @@ class Installed:
     def account(self) -> str:
         """Pods, events and the ends of their logs, for a run that failed."""
         parts = [self.node.kubectl("get", "pods,mempol,events", "-n", NAMESPACE, "-o", "wide", check=False).stdout]
-        for pod in ("-l=app=retriever", "-l=app.kubernetes.io/component=controller"):
+        for pod in ("-l=app in (retriever, retriever-writer)", "-l=app.kubernetes.io/component=controller"):
             chosen = ("logs", "-n", NAMESPACE, pod, "--all-containers", "--prefix", "--tail=30")
             parts.append(self.node.kubectl(*chosen, check=False).stdout)
         return "\n".join(parts)

@@ -91,8 +91,12 @@ class Node:
         self, *arguments: str, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """As the administrator."""
-        options = [f"--kubeconfig={self._kubeconfig}", f"--cache-dir={self.folder / 'kubectl-cache'}"]
-        return self._client([str(self._binaries.control_plane.kubectl), *options, *arguments], stdin, check=check)
+        return self._client(self._kubectl(arguments), stdin, check=check)
+
+    def followed(self, output: Path, *arguments: str) -> subprocess.Popen[bytes]:
+        """`kubectl` that goes on until it is ended, as the administrator; what it says goes to a file."""
+        with output.open("wb") as file:
+            return subprocess.Popen(self.sandbox.in_network(self._kubectl(arguments)), stdout=file, stderr=file)
 
     def helm(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """As the administrator."""
@@ -125,6 +129,10 @@ class Node:
     def logs(self, name: str) -> str:
         """The end of one daemon's log."""
         return (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
+
+    def _kubectl(self, arguments: Sequence[str]) -> list[str]:
+        options = [f"--kubeconfig={self._kubeconfig}", f"--cache-dir={self.folder / 'kubectl-cache'}"]
+        return [str(self._binaries.control_plane.kubectl), *options, *arguments]
 
     def _client(self, argv: Sequence[str], stdin: str | None, *, check: bool) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

@@ -64,6 +64,8 @@
   - --state=/var/lib/membudget/engine
   - --run=/run/membudget
   - --host=0.0.0.0
+  # What the pod's grace period leaves after the pause before the signal.
+  - --grace=25
   {{- range index $ 1 }}
   - {{ . }}
   {{- end }}
@@ -95,11 +97,10 @@
 {{- end }}
 {{- end }}
 
-{{/* All but the data's. */}}
+{{/* All but the data's and the engine's state. */}}
 {{- define "membudget.exampleVolumes" -}}
 # On disk, all of them: in memory they would count against the limit that they help to keep.
 - {name: run, emptyDir: {}}
-- {name: engine-state, emptyDir: {sizeLimit: 1500Mi}}
 - {name: sidecar-state, emptyDir: {sizeLimit: 128Mi}}
 - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
 - name: keys

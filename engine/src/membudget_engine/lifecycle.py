@@ -92,9 +92,10 @@ def serve(settings: EngineSettings, stop: StopSignal, reload_signal: ReloadSigna
         catalog, indexes = _opened(settings, embedder, runtime, at_end)
         rooms = Rooms(runtime, embedder, source_trees(settings.sources, catalog.collections))
         at_end.callback(rooms.close)
-        runtime.on_persist(SEMANTIC_CACHE, KeptAnswers(rooms.semantic, catalog))
         runtime.on_reload(INDEX, IndexReload(settings.data_folder, embedder, catalog, indexes, left=rooms.forget))
         writer = _writer(settings, rooms.embedder, indexes, runtime, rooms.forget, at_end)
+        # Not before: answers are of what the generation and the log hold together.
+        runtime.on_persist(SEMANTIC_CACHE, KeptAnswers(rooms.semantic, catalog))
         room = QueryRoom(runtime.ledger)
         search = Search(catalog, rooms.embedder, rooms.semantic, rooms.queries, rooms.responses, room)
         api = _api(search, rooms, runtime, writer and writer.publishing)
