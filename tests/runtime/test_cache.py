@@ -14,13 +14,15 @@ from membudget_contract.policy import EVICTABLE, Priority
 from membudget_runtime.arena import SEGMENT_BYTES
 from membudget_runtime.cache import BoundedCache
 from membudget_runtime.component import Ranking
-from membudget_runtime.entry import SPILLED_BYTES
+from membudget_runtime.entry import SPILLED_BYTES, STEP_ENTRIES
+from membudget_runtime.entry_file import KeptEntry
 from membudget_runtime.ghosts import LEAST_MARKS
 from membudget_runtime.kept_entries import DEAD_SHARE, ENTRY_BYTES
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.packing import COMPRESS_FROM
 from membudget_runtime.reclaim import Reclaimer
 from membudget_runtime.spill import SpillPlace, SpillStore
+from membudget_runtime.yielding_lock import YieldingLock
 from runtime.fakes import MB, RANKING, HandClock, budgets_with, ledger_of, start
 from runtime.recount import wrong_in
 
@@ -122,6 +124,68 @@ def test_an_entry_past_its_time_is_a_miss_and_expiry_drops_the_rest() -> None:
     clock.now += TTL - 0.5
     assert (cache.get("low", "2998"), cache.get("low", "2999")) == (None, bytes([2999 % 256]) * 64)
     assert (cache.expire().entries, len(cache), cache.counters.expirations) == (2998, 1, 2999)
+
+
+@pytest.mark.parametrize("expires", [False, True], ids=["comes", "comes, and another expiry"])
+def test_what_comes_while_an_expiry_looks_is_late_at_its_time(*, expires: bool) -> None:
+    """R-E02: who is late is found without the lock, and an entry may come meanwhile that ends before all others."""
+    clock, during = HandClock(), list[Callable[[], object]]()
+
+    def looked() -> float:
+        if during:
+            during.pop()()
+        return clock.now
+
+    ledger, _ = ledger_of(ceilings={NAME: MB}, clock=clock)
+    cache: BoundedCache[bytes] = BoundedCache(NAME, ledger, ttl_seconds=TTL, clock=looked, compression=False)
+    cache.put(b"early", b"value", "low")
+    short = KeptEntry("low", b"short", b"value", packed=False, seconds_left=1.0)
+
+    def other_thread() -> None:
+        came.append(cache.restore(short))
+        if expires:
+            cache.expire()
+
+    def restored_by_another() -> None:
+        thread = threading.Thread(target=other_thread)
+        thread.start()
+        thread.join(10.0)
+
+    came: list[bool] = []
+    during.append(restored_by_another)
+    cache.expire()
+    held = cache.get("low", b"short")
+    clock.now += 1.0
+    assert (came, held, cache.get("low", b"short"), len(cache)) == ([True], b"value", None, 1)
+
+
+class CountedLock(YieldingLock):
+    """Counts how often it is taken."""
+
+    taken = 0
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.taken += 1
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_search_for_what_can_be_spilled_or_saved_lets_others_in(tmp_path: Path, *, used: bool) -> None:
+    """R-E13, R-E17: 10,000 values too short for the disk are not walked under one hold of the lock."""
+    clock, (ledger, _) = HandClock(), ledger_of(ceilings={NAME: 64 * MB})
+    cache: BoundedCache[bytes] = BoundedCache(
+        NAME, ledger, ttl_seconds=TTL, clock=clock, spill=SpillStore(tmp_path, MB), compression=False
+    )
+    for key in range(10_000):
+        assert cache.put(b"%d" % key, bytes(SPILLED_BYTES), "low")
+        if used:
+            cache.get("low", b"%d" % key)
+    ledger.lock = counted = CountedLock()
+    removed = cache.spill(MB, Priority.LOW, RANKING)
+    searched = counted.taken
+    next(cache.saved(Priority.LOW))
+    assert (removed.entries, searched >= 10_000 // STEP_ENTRIES) == (0, True)
+    assert counted.taken - searched >= 10_000 // STEP_ENTRIES
 
 
 @pytest.mark.parametrize(

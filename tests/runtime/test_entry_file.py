@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from membudget_runtime.entry_file import KeptEntry, read_entries, write_entries
-from membudget_runtime.errors import EntriesDamaged
+from membudget_runtime.errors import EntriesDamaged, SpillUnread
 
 own_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -48,7 +49,7 @@ FORMER = (
 def test_entries_come_back_as_they_were_from_the_last_to_the_first(tmp_path: Path, written: list[KeptEntry]) -> None:
     """R-S05: any bytes, also none; the count and the size are those of the file."""
     path = tmp_path / "entries"
-    assert write_entries(path, written, now=100.0) == (len(written), path.stat().st_size, True)
+    assert write_entries(path, written, now=100.0) == (len(written), path.stat().st_size, None)
     assert list(read_entries(path, now=100.0)) == written[::-1]
 
 
@@ -59,11 +60,43 @@ def test_when_time_runs_out_the_first_entries_are_a_good_file(
 ) -> None:
     """R-E17: as many as there was time for, at whichever it ends."""
     path = tmp_path / "entries"
+    path.unlink(missing_ok=True)
     times = data.draw(st.integers(0, len(written)))
     left = iter([True] * times)
     told = write_entries(path, written, now=100.0, still_time=lambda: next(left, False))
-    assert (told.entries, told.whole) == (times, times == len(written))
+    assert (told.entries, told.cut) == (times, None if times == len(written) else "time ran out")
     assert list(read_entries(path, now=100.0)) == written[:times][::-1]
+
+
+def first_only() -> Generator[KeptEntry]:
+    """One entry, and the next cannot be read."""
+    yield ONE
+    raise SpillUnread("too many files are open")
+
+
+@pytest.mark.parametrize(("older", "stays"), [(0, False), (1, False), (2, True), (9, True)])
+@pytest.mark.parametrize("cut", ["time ran out", "too many files are open"])
+def test_a_cut_file_takes_the_place_of_no_longer_one(tmp_path: Path, older: int, cut: str, *, stays: bool) -> None:
+    """R-E17: what was persisted whole is worth more than the beginning that there was time for."""
+    path = tmp_path / "entries"
+    write_entries(path, [ONE] * older, now=0.0)
+    left = iter([True])
+    if cut == "time ran out":
+        told = write_entries(path, [ONE, ONE], now=0.0, still_time=lambda: next(left, False))
+    else:
+        told = write_entries(path, first_only(), now=0.0)
+    assert told == ((0, 0, cut) if stays else (1, path.stat().st_size, cut))
+    assert (len(list(read_entries(path, now=0.0))), [*tmp_path.iterdir()]) == (older if stays else 1, [path])
+
+
+@pytest.mark.parametrize("older", [None, bytes(10_000)], ids=["none", "foreign"])
+def test_a_cut_file_takes_the_place_of_none_and_of_a_foreign_one(tmp_path: Path, older: bytes | None) -> None:
+    """R-E17: nothing of those would come back."""
+    path = tmp_path / "entries"
+    if older is not None:
+        path.write_bytes(older)
+    told = write_entries(path, first_only(), now=0.0)
+    assert (told.entries, list(read_entries(path, now=0.0))) == (1, [ONE])
 
 
 @own_folder
@@ -102,6 +135,19 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(EntriesDamaged):
         next(read_entries(path, now=0.0))
+
+
+def test_good_records_of_two_files_of_one_second_are_no_good_file(tmp_path: Path) -> None:
+    """R-E17: as a disk leaves them that wrote a part of the one over the other."""
+    path, contents = tmp_path / "entries", list[bytes]()
+    for values in ([], [b"one"], [b"one", b"two"], [b"six", b"ten"]):
+        write_entries(path, [ONE._replace(stored=value) for value in values], now=100.0)
+        contents.append(path.read_bytes())
+    empty, first, older, newer = contents
+    behind_the_first = len(first) - (len(empty) - 16)
+    path.write_bytes(older[:behind_the_first] + newer[behind_the_first:])
+    with pytest.raises(EntriesDamaged, match="records of another file"):
+        list(read_entries(path, now=100.0))
 
 
 def test_a_file_of_the_former_version_is_read(tmp_path: Path) -> None:

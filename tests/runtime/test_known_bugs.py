@@ -19,7 +19,7 @@ from membudget_runtime.errors import SpillDamaged, SpillFailed
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.replacement import AdaptiveFifo
 from membudget_runtime.spill import MAGIC, SpillPlace, SpillStore
-from runtime import test_cache
+from runtime import test_cache, test_ledger
 
 
 def inverted_weight(patch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def failed_flush_is_a_success(patch: pytest.MonkeyPatch) -> None:
     def hopeful(*arguments: Any) -> Written:
         with contextlib.suppress(OSError):
             return write(*arguments)
-        return Written(0, 0, whole=True)
+        return Written(0, 0, cut=None)
 
     patch.setattr(persistence, "write_entries", hopeful)
 
@@ -141,8 +141,8 @@ def bound() -> None:
 
 
 def eviction() -> None:
-    """A put that evicts, in a thread of its own."""
-    test_cache.test_one_key_replaced_for_long_evicts_nobody_else()
+    """A reservation that evicts for room."""
+    test_ledger.test_nothing_is_evicted_for_an_incoming_value_of_a_lower_class({})
 
 
 def checksums() -> None:

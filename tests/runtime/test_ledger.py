@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from membudget_contract.policy import Priority, Signal
 from membudget_runtime.bounds import Bounds
 from membudget_runtime.errors import NoRoom, ValueTooLarge
-from membudget_runtime.ledger import CREDIT_BYTES, READ_AGAIN_BYTES, STEP_BYTES
+from membudget_runtime.ledger import CREDIT_BYTES, READ_AGAIN_BYTES, READ_AGAIN_SECONDS, STEP_BYTES
 from runtime.fakes import MB, RANKING, HandClock, Pile, ledger_of
 
 
@@ -262,11 +262,14 @@ def test_what_is_admitted_without_a_look_never_exceeds_ceiling_or_room(ceiling: 
     assert pile.owned_bytes() == min(ceiling, room) // asked * asked
 
 
-@pytest.mark.parametrize("ends", ["bounds", "tracked", "told", "other"])
+ENDS = ["bounds", "tracked", "told", "other", "registered", "evicted", "time", "megabyte"]
+
+
+@pytest.mark.parametrize("ends", ENDS)
 def test_what_was_free_for_one_is_looked_at_anew_when_anything_changed(ends: str) -> None:
-    """R-E10: new bounds, bytes tracked in its name, a room that the sidecar told, another component that asks."""
-    pile, other = Pile("cache", {"low": 0}), Pile("other", {"critical": 0})
-    ledger, _ = ledger_of(pile, other, ceilings={"cache": CREDIT_BYTES}, target=CREDIT_BYTES)
+    """R-E10: bounds, bytes tracked, a room told, another that asks or comes, an eviction, a signal read long ago."""
+    clock, pile, other = HandClock(), Pile("cache", {"low": 0}), Pile("other", {"critical": 0})
+    ledger, _ = ledger_of(pile, other, ceilings={"cache": 2 * MB}, target=2 * MB, clock=clock)
     ledger.admit(pile, 1, Priority.LOW)
     assert ledger.spend(pile, 1)
     assert not ledger.spend(pile, CREDIT_BYTES)
@@ -274,12 +277,33 @@ def test_what_was_free_for_one_is_looked_at_anew_when_anything_changed(ends: str
         case "bounds":
             ledger.set_bounds(Bounds("next", Signal.UNRECLAIMABLE, None, {"cache": 1}, RANKING))
         case "tracked":
-            ledger.count_tracked("cache", CREDIT_BYTES - 2)
+            ledger.count_tracked("cache", 2 * MB - 2)
         case "told":
             ledger.tell_room(1)
+        case "other":
+            ledger.admit(other, 2 * MB - 2, Priority.HIGH)
+        case "registered":
+            ledger.register(Pile("third", {"critical": 2 * MB}))
+        case "evicted":
+            ledger.evict(1, Priority.LOW)
+        case "time":
+            clock.now += READ_AGAIN_SECONDS
         case _:
-            ledger.admit(other, CREDIT_BYTES - 2, Priority.HIGH)
+            for _ in range(READ_AGAIN_BYTES // 1024):
+                with ledger.reserve("cache", 1024):
+                    pass
     assert not ledger.spend(pile, 1)
+
+
+def test_room_that_was_set_aside_and_given_up_is_free_again_without_a_look() -> None:
+    """R-E10: to the byte, and for nobody else."""
+    pile, other = Pile("cache"), Pile("other")
+    ledger, _ = ledger_of(pile, other, ceilings={}, target=2000)
+    ledger.set_aside("other", 500)
+    with ledger.reserve("cache", 1000):
+        assert not ledger.spend(pile, 501)
+        ledger.return_reserved("other", 500)
+    assert (ledger.spend(pile, 1501), ledger.spend(pile, 1500), ledger.spend(pile, 1)) == (False, True, False)
 
 
 def test_in_observe_mode_nothing_is_admitted_without_a_look() -> None:

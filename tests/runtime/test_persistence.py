@@ -12,10 +12,11 @@ from membudget_contract.control_api import FreeRequest, Means, Persisted
 from membudget_contract.policy import Priority
 from membudget_runtime.arena import ALONE_BYTES
 from membudget_runtime.cache import BoundedCache
+from membudget_runtime.errors import SpillUnread
 from membudget_runtime.memory_runtime import MemoryRuntime
 from membudget_runtime.persistence import Persistence
 from membudget_runtime.replacement import AdaptiveFifo, LeastFrequentlyUsed, LeastRecentlyUsed, Replacement
-from membudget_runtime.spill import SpillStore
+from membudget_runtime.spill import SpillPlace, SpillStore
 from memory_cgroup import require
 from runtime.fakes import MB, RANKING, HandClock, ledger_of
 
@@ -150,6 +151,43 @@ def test_when_the_time_is_over_the_most_valuable_entries_of_a_class_are_on_disk(
     found = [key for key in expected if back.get("low", key)]
     assert (told.entries, told.problem) == (4 + times, f"cache, class Low: time ran out after {times} entries")
     assert (count, found) == (4 + times, expected)
+
+
+def test_a_persist_without_time_keeps_what_the_former_wrote_whole(tmp_path: Path) -> None:
+    """R-E17: the class it ends in too."""
+    clock = HandClock()
+    cache, persistence, _ = next_life(tmp_path, clock)
+    kept = fill(cache, clock)
+    persistence.persist()
+    left = iter([True] * 22)
+    told = persistence.persist(lambda: next(left, False))
+    back, _, count = next_life(tmp_path, clock)
+    assert (told.entries, told.problem) == (20, "cache, class High: time ran out after 0 entries")
+    assert (count, {key: back.get(*key) for key in kept}) == (100, kept)
+
+
+class Unread(SpillStore):
+    """A store in a process that is out of file descriptors."""
+
+    def read(self, place: SpillPlace) -> bytes:
+        """Not now."""
+        raise SpillUnread(f"{place.length} bytes")
+
+
+def test_what_cannot_be_read_from_disk_now_is_told_and_the_rest_persisted(tmp_path: Path) -> None:
+    """R-E17, fault 78: values that are missing in the file are no secret."""
+    clock = HandClock()
+    ledger, _ = ledger_of(ceilings={"cache": 8 * MB}, clock=clock)
+    store = Unread(tmp_path / "spill", 8 * MB)
+    cache: BoundedCache[bytes] = BoundedCache("cache", ledger, ttl_seconds=100.0, clock=clock, spill=store)
+    persistence = persistence_of(tmp_path, clock)
+    persistence.register("cache", cache)
+    kept = fill(cache, clock)
+    spilled = cache.spill(1, Priority.HIGH, RANKING).entries
+    told = persistence.persist()
+    _, _, count = next_life(tmp_path, clock)
+    problem = f"cache, class High: {spilled} values on disk cannot be read now after {20 - spilled} entries"
+    assert (told.entries, told.problem, count) == (len(kept) - spilled, problem, len(kept) - spilled)
 
 
 def test_what_may_not_go_is_written_before_what_may(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 import random
-from collections.abc import Callable, Iterable
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate, islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from membudget_runtime.entry import Entry, EntryList
+from membudget_runtime.entry import STEP_ENTRIES, Entry, EntryList
 from membudget_runtime.ghosts import Ghosts, Return
 from membudget_runtime.replacement import (
     LARGEST_SHARE,
@@ -131,6 +131,41 @@ def test_the_default_drops_what_was_never_used_before_what_was() -> None:
     for key in (1, 4):
         use(order, entries[key])
     assert (drained(order)[:8], [entry.uses for entry in entries]) == ([0, 2, 3, 5, 6, 7, 8, 9], [0] * 10)
+
+
+@pytest.mark.parametrize("hit", range(4))
+def test_an_entry_that_is_hit_while_the_order_is_walked_is_met_once(hit: int) -> None:
+    """R-E02, R-E17: a hit takes no lock, and what is persisted or spilled meanwhile comes once."""
+    order: AdaptiveFifo[int] = AdaptiveFifo()
+    entries = [entry_of(key) for key in range(4)]
+    for entry in entries:
+        order.add(entry)
+    use(order, entries[1])
+    walk = iter(order)
+    met = [next(walk)]
+    entries[hit].uses += 1
+    assert sorted(entry.key for entry in [*met, *walk]) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("order_type", ORDERS)
+@pytest.mark.parametrize("gone", [(), (999,), (999, 1000), range(1000), range(1000, 2000), range(3500)], ids=str)
+@pytest.mark.parametrize("taken", [1, 2])
+def test_what_stays_is_met_whatever_leaves_between_two_steps(
+    order_type: type[Replacement[int]], gone: Sequence[int], taken: int
+) -> None:
+    """R-E02, R-E13: the lock is free between two steps of a walk."""
+    order = order_type()
+    entries = [entry_of(key) for key in range(3500)]
+    for entry in entries:
+        order.add(entry)
+    steps = order.steps()
+    met = [entry for step in islice(steps, taken) for entry in step]
+    for key in gone:
+        order.remove(entries[key])
+    later = [entry for step in steps for entry in step]
+    assert len(met) == taken * STEP_ENTRIES
+    assert {*range(3500)} - {*gone} == {entry.key for entry in [*met, *later]} - {*gone}
+    assert [entry.key for entry in later] == sorted(entry.key for entry in later)
 
 
 def test_a_search_for_the_next_entry_looks_at_a_bounded_number() -> None:

@@ -1,6 +1,6 @@
 import os
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -77,6 +77,28 @@ def test_a_full_disk_refuses_the_batch_and_leaves_no_half_of_it(tiny_disk: Path)
     found = (list(tiny_disk.iterdir()), store.used_bytes)
     (place,) = store.write([b"fits"])
     assert (found, store.read(place)) == (([], 0), b"fits")
+
+
+class Failing(list[bytes]):
+    """Records that can be walked so many times, and no more."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.walks -= 1
+        if self.walks < 0:
+            raise MemoryError
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("walks", [1, 2])
+def test_a_batch_that_ran_out_of_memory_leaves_the_account_as_it_was(tmp_path: Path, walks: int) -> None:
+    """R-E13: else the bound of the folder would fall with each of them."""
+    store, records = SpillStore(tmp_path, 100), Failing([bytes(92)])
+    records.walks = walks
+    with pytest.raises(MemoryError):
+        store.write(records)
+    assert (store.used_bytes, list(tmp_path.iterdir()), len(store.write([bytes(92)]))) == (0, [], 1)
 
 
 def test_batches_of_an_earlier_process_go_and_nothing_else(tmp_path: Path) -> None:

@@ -10,18 +10,17 @@ goes first and which entry of it: docs/eviction-order.md.
 
 from __future__ import annotations
 
-import itertools
 import math
-import operator
 import sys
 from collections.abc import Callable, Hashable, Iterator
-from typing import Final, Generic, TypeVar
+from itertools import chain
+from typing import Generic, TypeVar
 
 from membudget_contract.control_api import Budgets
 from membudget_contract.policy import DEFAULT_COLLECTION, Priority
 from membudget_runtime.cache_counters import CacheCounters
 from membudget_runtime.component import CollectionUse, Component, Ranking, Removed
-from membudget_runtime.entry import Entry
+from membudget_runtime.entry import STEP_ENTRIES, Entry
 from membudget_runtime.entry_file import KeptEntry
 from membudget_runtime.entry_spill import EntrySpill
 from membudget_runtime.errors import NoRoom, SpillDamaged, SpillUnread, ValueTooLarge
@@ -30,11 +29,6 @@ from membudget_runtime.ledger import Ledger
 from membudget_runtime.packing import packed, unpacked
 from membudget_runtime.replacement import MOST_USES, AdaptiveFifo, Replacement
 from membudget_runtime.spill import SpillPlace, SpillStore
-
-EXPIRE_STEP: Final = 1000
-"""Entries dropped under one hold of the lock: 3 ms."""
-
-_EXPIRES_AT: Final = operator.attrgetter("expires_at")
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -68,6 +62,9 @@ class BoundedCache(Component, Generic[Key]):
         self._reorders = policy.reorders
         self._none_late_before = math.inf
         """No entry is past its time yet then: most look-ups need not look at the entry's own, far away in memory."""
+        self._none_new_late_before = math.inf
+        """The same of those that came since the last expiry began."""
+        self._expiries = 0
         self._kept: KeptEntries[Key] = KeptEntries(
             policy,
             ledger.bounds.ranking,
@@ -123,7 +120,7 @@ class BoundedCache(Component, Generic[Key]):
     def clear(self) -> int:
         """Drop every entry there is now, some at a time; returns how many."""
         with self._ledger.lock:
-            entries = [entry for table in self._tables.values() for entry in table.entries.values()]
+            entries = self._kept.entries()
         return self._drop_still_kept(entries).entries
 
     def drop(self, collection: str) -> int:
@@ -134,12 +131,23 @@ class BoundedCache(Component, Generic[Key]):
         return self._drop_still_kept(entries).entries
 
     def saved(self: BoundedCache[bytes], priority: Priority) -> Iterator[KeptEntry]:
-        """The entries of one class for `entry_file`, the last to go first, those on disk too."""
-        with self._ledger.lock:
+        """The entries of one class for `entry_file`, the last to go first, those on disk too.
+
+        One that was moved while its class was walked may come twice: it is taken back once.
+
+        Raises:
+            SpillUnread: after all others, where some cannot be read from disk just now.
+        """
+        lock, unread = self._ledger.lock, 0
+        with lock:
             self._kept.rank_as(self._ledger.bounds.ranking)
-            entries = list(self._kept.orders.of_class(priority))
+        entries = list(chain.from_iterable(lock.each(self._kept.orders.steps_of_class(priority))))
         for entry in reversed(entries):
-            stored = self._stored(entry)
+            try:
+                stored = self._stored(entry)
+            except SpillUnread:
+                unread += 1
+                continue
             if stored is not None:
                 left = entry.expires_at - self._clock()
                 yield KeptEntry(
@@ -150,6 +158,8 @@ class BoundedCache(Component, Generic[Key]):
                     seconds_left=left,
                     uses=self._uses(entry),
                 )
+        if unread:
+            raise SpillUnread(f"{unread} values on disk cannot be read now")
 
     def restore(self: BoundedCache[bytes], kept: KeptEntry) -> bool:
         """Take an entry of an earlier life; False when it is late, there is a newer one, or no room."""
@@ -164,12 +174,12 @@ class BoundedCache(Component, Generic[Key]):
         """Resident bytes of the arena, and what entries and their tables cost on the heap."""
         return self._kept.owned_bytes()
 
-    def spare_bytes(self) -> int:
-        """Resident bytes of the arena that hold nothing."""
-        return self._kept.arena.resident_bytes - self._kept.arena.held_bytes
+    def used_bytes(self) -> int:
+        """The same without the pages of the arena that hold nothing."""
+        return self._kept.used_bytes()
 
     def give_back_spare(self) -> None:
-        """Unmap them."""
+        """Unmap those."""
         self._kept.arena.give_back_spare()
 
     def spilled_bytes(self) -> int:
@@ -199,14 +209,22 @@ class BoundedCache(Component, Generic[Key]):
     def expire(self) -> Removed:
         """Drop entries past their time to live."""
         with self._ledger.lock:
-            now = self._clock()
-            tables = self._tables.values()
-            late = [entry for table in tables for entry in table.entries.values() if entry.expires_at <= now]
+            entries = self._kept.entries()
+            self._none_new_late_before = math.inf
+            self._expiries += 1
+            this = self._expiries
+        now, next_late = self._clock(), math.inf
+        late: list[Entry[Key]] = []
+        for entry in entries:
+            if entry.expires_at <= now:
+                late.append(entry)
+            else:
+                next_late = min(next_late, entry.expires_at)
         removed = self._drop_still_kept(late)
         self.counters.expirations += removed.entries
         with self._ledger.lock:
-            times = (map(_EXPIRES_AT, table.entries.values()) for table in self._tables.values())
-            self._none_late_before = min(itertools.chain.from_iterable(times), default=math.inf)
+            if this == self._expiries:  # else another one began meanwhile, and knows what came since
+                self._none_late_before = min(next_late, self._none_new_late_before)
         return removed
 
     def evictions(self) -> int:
@@ -253,10 +271,10 @@ class BoundedCache(Component, Generic[Key]):
     def _drop_still_kept(self, entries: list[Entry[Key]]) -> Removed:
         """Drop these, as far as they are kept still, some under each hold of the lock."""
         removed, kept = Removed(), self._kept
-        for start in range(0, len(entries), EXPIRE_STEP):
+        for start in range(0, len(entries), STEP_ENTRIES):
             with self._ledger.lock:
                 before = kept.used_bytes()
-                for entry in entries[start : start + EXPIRE_STEP]:
+                for entry in entries[start : start + STEP_ENTRIES]:
                     if kept.find(entry.collection, entry.key) is entry:
                         removed.count(entry.collection, kept.cost(entry))
                         kept.remove(entry)
@@ -278,6 +296,7 @@ class BoundedCache(Component, Generic[Key]):
         name = sys.intern(collection) if table is None else table.name
         expires_at = self._clock() + seconds
         self._none_late_before = min(self._none_late_before, expires_at)
+        self._none_new_late_before = min(self._none_new_late_before, expires_at)
         try:
             kept.add(Entry(key, name, packed=packed, expires_at=expires_at), stored, heap, uses)
         except MemoryError:  # a guard of the process is nearer than the bounds
@@ -295,7 +314,9 @@ class BoundedCache(Component, Generic[Key]):
         priority = ranking.priority(collection)
         first = ledger.goes_first(self, needed, priority)
         if first is not None:
+            before = kept.used_bytes()
             self.counters.evictions += kept.replace(length, first)
+            ledger.note_change(self, kept.used_bytes() - before)
             needed = kept.needed_bytes(collection, heap_bytes, length)
         try:
             ledger.admit(self, needed, priority)
@@ -312,7 +333,11 @@ class BoundedCache(Component, Generic[Key]):
             return 0 if table is None else table.order.uses(entry)
 
     def _stored(self, entry: Entry[Key]) -> bytes | None:
-        """The entry's value as it is kept, from memory or disk; None when it has gone meanwhile."""
+        """The entry's value as it is kept, from memory or disk; None when it has gone meanwhile.
+
+        Raises:
+            SpillUnread: not now; it is still there.
+        """
         damaged: SpillPlace | None = None
         while True:
             with self._ledger.lock:
@@ -325,7 +350,5 @@ class BoundedCache(Component, Generic[Key]):
                 return None
             try:
                 return self._disk.store.read(place)
-            except SpillUnread:
-                return None
             except SpillDamaged:
                 damaged = place  # if it lies there still: a look-up may just have brought it back

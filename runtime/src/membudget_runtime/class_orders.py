@@ -30,12 +30,12 @@ class ClassOrders(Generic[Key]):
         """What of this class may go; None when there is nothing."""
         return self._orders.get(priority)
 
-    def of_class(self, priority: Priority) -> Iterator[Entry[Key]]:
-        """All of this class, what may not go last; inside both what goes first comes first."""
+    def steps_of_class(self, priority: Priority) -> Iterator[list[Entry[Key]]]:
+        """All of this class in steps, what may not go last; inside both what goes first comes first."""
         for evictable in (priority, None):
-            for entry in self._orders.get(evictable, ()):
-                if self._ranking.priority(entry.collection) is priority:
-                    yield entry
+            order = self._orders.get(evictable)
+            for step in () if order is None else order.steps():
+                yield [entry for entry in step if self._ranking.priority(entry.collection) is priority]
 
     def of(self, collection: str) -> Replacement[Key]:
         """The order of the collection's class."""

@@ -81,9 +81,9 @@ class Component(abc.ABC):
     def owned_bytes(self) -> int:
         """Anonymous memory held, as the kernel charges it."""
 
-    def spare_bytes(self) -> int:
-        """The part of `owned_bytes` that holds nothing and is used up before more is mapped."""
-        return 0
+    def used_bytes(self) -> int:
+        """The part of `owned_bytes` that holds something: what is spare is used up before more is mapped."""
+        return self.owned_bytes()
 
     def give_back_spare(self) -> None:
         """Give what is spare back to the kernel."""

@@ -8,6 +8,7 @@ list costs no table of its own, and taking a record out of its middle no search.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from itertools import chain
 from typing import Final, Generic, TypeVar
 
 from membudget_runtime.arena import Extent
@@ -18,6 +19,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 SPILLED_BYTES: Final = 160
 """Heap bytes more of an entry whose value is on disk: where it lies there. Shorter values stay in memory."""
+
+STEP_ENTRIES: Final = 1000
+"""Looked at, or dropped, under one hold of the ledger's lock: some milliseconds."""
 
 
 class Entry(Extent, Generic[Key]):
@@ -60,12 +64,28 @@ class EntryList(Generic[Key]):
         self.byte_count = 0
 
     def __iter__(self) -> Iterator[Entry[Key]]:
-        """Oldest first. The entry that was yielded may leave the list before the next is asked for."""
-        entry = self.first
-        while entry is not None:
-            after = entry.after
-            yield entry
-            entry = after
+        """Oldest first."""
+        return chain.from_iterable(self.steps())
+
+    def steps(self) -> Iterator[list[Entry[Key]]]:
+        """Oldest first, STEP_ENTRIES at a time and as many as there are now; entries may come and leave between two.
+
+        It goes on behind the last of a step that still stands here. Where none does it begins anew, at the oldest:
+        what was yielded before and stands here still is then yielded again.
+        """
+        left, entry = self.count, self.first
+        while left > 0 and entry is not None:
+            step: list[Entry[Key]] = []
+            while entry is not None and len(step) < min(STEP_ENTRIES, left):
+                step.append(entry)
+                entry = entry.after
+            left -= len(step)
+            yield step
+            last = next((each for each in reversed(step) if each.queue is self), None)
+            if last is None:
+                left, entry = self.count, self.first
+            else:
+                entry = last.after
 
     def append(self, entry: Entry[Key]) -> None:
         """Add an entry that stands in no list."""

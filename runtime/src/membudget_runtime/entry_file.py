@@ -8,7 +8,8 @@ Format: 8 bytes magic and version and the unix seconds of the writing, then reco
 checksum, its kind, the lengths of collection, key, stored value and attachment, how often it was used, the seconds it
 has to live; then these four. A file of version 1 is read too: it does not say how often. The checksum goes over all of
 it, the file's first 16 bytes and the file's name: one that was made for another cache or class is foreign. The end
-record's first length is the number of records. All little-endian. No pickle.
+record's first length is the number of records, its second (in version 2) the checksum over their checksums: good
+records of two files of one second are no good file. All little-endian. No pickle.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import struct
 import zlib
 from array import array
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from membudget_runtime.errors import EntriesDamaged
+from membudget_runtime.errors import EntriesDamaged, SpillUnread
 from membudget_runtime.packing import INFLATED_AT_MOST
 from membudget_runtime.written_aside import aside_of, written_aside
 
 MAGIC: Final = b"MBENTRY2"
 FORMER_MAGIC: Final = b"MBENTRY1"
+TIME_OVER: Final = "time ran out"
 SYNC_BYTES: Final = 4 * 1024 * 1024
 """Written between two syncs: what a disk may still have to do when the time to write is over."""
 NEVER_TOO_LARGE_BYTES: Final = INFLATED_AT_MOST // 1032
@@ -63,12 +65,16 @@ class KeptEntry(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a file holds now."""
+    """What was written to a file now: nothing where an older one stays."""
 
     entries: int
     byte_count: int
-    whole: bool
-    """False when the time was over before the entries were."""
+    cut: str | None
+    """Why these are not all of the entries; None when they are."""
+
+
+class _OlderIsLonger(Exception):
+    """What is there holds more than what there was time for."""
 
 
 def write_entries(
@@ -76,32 +82,58 @@ def write_entries(
 ) -> Written:
     """Replace the file by one of these entries, written at unix second `now`, as many as there is time for.
 
+    When they are cut, by the time or by one that cannot be read now, and the older file is longer, that one stays.
     One writer at a time for one path.
 
     Raises:
         OSError: the folder is missing, full or read-only; the old file is untouched.
     """
-    count, synced, whole = 0, 0, True
+    cut: str | None = None
     start = _START.pack(MAGIC, now)
     seed = _seed(start, path)
     aside_of(path).unlink(missing_ok=True)
-    with written_aside(path) as file:
+    with suppress(_OlderIsLonger), written_aside(path) as file:
         file.write(start)
+        count, together, cut = _write_records(file, seed, entries, still_time)
+        end = _HEAD.pack(_END, count, together, 0, 0, 0, 0.0)
+        file.write(_CHECKSUM.pack(zlib.crc32(end, seed)) + end)
+        if cut is not None and file.tell() < _older_bytes(path):
+            raise _OlderIsLonger
+        return Written(count, file.tell(), cut)
+    return Written(0, 0, cut)
+
+
+def _write_records(
+    file: BinaryIO, seed: int, entries: Iterable[KeptEntry], still_time: Callable[[], bool]
+) -> tuple[int, int, str | None]:
+    """How many were written, the checksum over theirs, and why not all."""
+    count = synced = together = 0
+    try:
         for entry in entries:
             if not still_time():
-                whole = False
-                break
+                return count, together, TIME_OVER
             if entry.packed and len(entry.stored) > NEVER_TOO_LARGE_BYTES and not _inflates(entry.stored):
                 continue
-            file.write(_record(seed, entry))
+            record = _record(seed, entry)
+            file.write(record)
+            together = zlib.crc32(record[: _CHECKSUM.size], together)
             count += 1
             if file.tell() - synced >= SYNC_BYTES:
                 synced = file.tell()
                 file.flush()
                 os.fdatasync(file.fileno())
-        end = _HEAD.pack(_END, count, 0, 0, 0, 0, 0.0)
-        file.write(_CHECKSUM.pack(zlib.crc32(end, seed)) + end)
-        return Written(count, file.tell(), whole)
+    except SpillUnread as error:
+        return count, together, str(error)
+    return count, together, None
+
+
+def _older_bytes(path: Path) -> int:
+    """Length of the file that is there; 0 for none, and for one that is none of ours."""
+    try:
+        with _opened(path) as file:
+            return os.fstat(file.fileno()).st_size if file.read(len(MAGIC)) in _HEADS else 0
+    except (FileNotFoundError, EntriesDamaged):
+        return 0
 
 
 def read_entries(path: Path, now: float) -> Generator[KeptEntry]:
@@ -144,6 +176,15 @@ def _refuse_foreign(descriptor: int, path: Path) -> None:
         raise EntriesDamaged(f"{path} is no plain file of its own, or of another user")
 
 
+class _Record(NamedTuple):
+    checksum: bytes
+    kind: int
+    lengths: list[int]
+    uses: int
+    seconds_left: float
+    body: bytes
+
+
 class _Reader:
     def __init__(self, file: BinaryIO, path: Path, now: float) -> None:
         self._file = file
@@ -161,41 +202,46 @@ class _Reader:
 
     def checked(self) -> array[int]:
         """Where the records begin, all of them good."""
-        offsets = array("Q")
+        offsets, together = array("Q"), 0
         while True:
             offset = self._file.tell()
-            kind, lengths, _, _, body = self._record()
-            if kind == _END:
+            record = self._record()
+            if record.kind == _END:
                 break
-            _, _, stored, _ = _parts(body, lengths)
-            if kind == _PACKED and not _inflates(stored):
+            _, _, stored, _ = _parts(record)
+            if record.kind == _PACKED and not _inflates(stored):
                 raise EntriesDamaged(f"{self._path}: record {len(offsets)} does not inflate")
             offsets.append(offset)
-        if lengths[0] != len(offsets) or self._file.read(1):
+            together = zlib.crc32(record.checksum, together)
+        count, said_together = record.lengths[:2]
+        if count != len(offsets) or self._file.read(1):
             raise EntriesDamaged(
-                f"{self._path} has {len(offsets)} records, its end says {lengths[0]}, or more follows its end"
+                f"{self._path} has {len(offsets)} records, its end says {count}, or more follows its end"
             )
+        if self._head is _HEAD and said_together != together:
+            raise EntriesDamaged(f"{self._path} has records of another file")
         return offsets
 
     def entry(self, offset: int) -> KeptEntry:
         """The record at this place."""
         self._file.seek(offset)
-        kind, lengths, uses, seconds_left, body = self._record()
-        collection, key, stored, attachment = _parts(body, lengths)
-        name = collection.decode(errors="surrogateescape")
-        return KeptEntry(name, key, stored, kind == _PACKED, seconds_left - self._age, attachment, uses)
+        record = self._record()
+        collection, key, stored, attachment = _parts(record)
+        name, left = collection.decode(errors="surrogateescape"), record.seconds_left - self._age
+        return KeptEntry(name, key, stored, record.kind == _PACKED, left, attachment, record.uses)
 
-    def _record(self) -> tuple[int, list[int], int, float, bytes]:
-        (checksum,) = _CHECKSUM.unpack(self._exactly(_CHECKSUM.size))
+    def _record(self) -> _Record:
+        checksum = self._exactly(_CHECKSUM.size)
         head = self._exactly(self._head.size)
         kind, *numbers, seconds_left = self._head.unpack(head)
         lengths, uses = numbers[:_LENGTHS], sum(numbers[_LENGTHS:])
         # Lengths are not to be trusted yet: nothing is allocated for more bytes than there are.
         length = 0 if kind == _END else sum(lengths)
         body = self._exactly(min(length, self._size))
-        if len(body) != length or zlib.crc32(body, zlib.crc32(head, self._seed)) != checksum or kind > _END:
+        good = _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head, self._seed)))
+        if len(body) != length or good != checksum or kind > _END:
             raise EntriesDamaged(f"{self._path}: a record fails its checksum")
-        return kind, lengths, uses, seconds_left, body
+        return _Record(checksum, kind, lengths, uses, seconds_left, body)
 
     def _exactly(self, length: int) -> bytes:
         content = self._file.read(length)
@@ -235,6 +281,6 @@ def _record(seed: int, entry: KeptEntry) -> bytes:
     return _CHECKSUM.pack(zlib.crc32(content, seed)) + content
 
 
-def _parts(body: bytes, lengths: list[int]) -> list[bytes]:
-    ends = list(accumulate(lengths))
-    return [body[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+def _parts(record: _Record) -> list[bytes]:
+    ends = accumulate(record.lengths)
+    return [record.body[end - length : end] for end, length in zip(ends, record.lengths, strict=True)]

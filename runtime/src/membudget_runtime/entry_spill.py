@@ -6,7 +6,8 @@ and checksums (`spill`) nor when to spill (`reclaim`). Disks are waited for with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from itertools import chain
 from typing import Generic, TypeVar
 
 from membudget_contract.policy import Priority
@@ -18,6 +19,7 @@ from membudget_runtime.errors import NoRoom, SpillDamaged, SpillFailed, SpillUnr
 from membudget_runtime.kept_entries import KeptEntries
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.packing import unpacked_from_disk
+from membudget_runtime.replacement import Replacement
 from membudget_runtime.spill import BATCH_BYTES, SpillPlace, SpillStore
 
 Key = TypeVar("Key", bound=Hashable)
@@ -38,12 +40,15 @@ class EntrySpill(Generic[Key]):
     def spill(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
         """Write the least valuable entries of one class to disk, batch by batch."""
         removed = Removed()
+        with self._ledger.lock:
+            self._kept.rank_as(ranking)
+            order = self._kept.orders.evictable(priority)
+        if order is None:
+            return removed
+        copies = self._copies(order)
         while removed.freed_bytes < target_bytes and removed.problem is None:
             # Less than a segment would be a file for a few values, and might free nothing.
-            wanted = min(BATCH_BYTES, max(SEGMENT_BYTES, target_bytes - removed.freed_bytes))
-            with self._ledger.lock:
-                self._kept.rank_as(ranking)
-                batch = self._batch(wanted, priority)
+            batch = _up_to(copies, min(BATCH_BYTES, max(SEGMENT_BYTES, target_bytes - removed.freed_bytes)))
             if not batch:
                 break
             removed.add(self._spill_batch(batch, priority))
@@ -74,17 +79,19 @@ class EntrySpill(Generic[Key]):
             self._bring_back(entry, place, stored)
         return value
 
-    def _batch(self, wanted_bytes: int, priority: Priority) -> list[tuple[Entry[Key], bytes]]:
-        """Entries of one class that lie in memory, least valuable first, with copies of their values."""
-        batch: list[tuple[Entry[Key], bytes]] = []
-        gathered = 0
-        for entry in self._kept.orders.evictable(priority) or ():
-            if gathered >= wanted_bytes:
-                break
+    def _copies(self, order: Replacement[Key]) -> Iterator[tuple[Entry[Key], bytes]]:
+        """Entries of this order that lie in memory, least valuable first, with copies of their values."""
+        for entry in chain.from_iterable(self._ledger.lock.each(order.steps())):
             if entry.segment is not None and entry.length > SPILLED_BYTES:
-                batch.append((entry, self._kept.arena.read(entry)))
-                gathered += entry.length
-        return batch
+                copy = self._copy(entry, order)
+                if copy is not None:
+                    yield entry, copy
+
+    def _copy(self, entry: Entry[Key], order: Replacement[Key]) -> bytes | None:
+        """The value, where it lies in memory and is of this class still: since its step was taken others have run."""
+        with self._ledger.lock:
+            stays = entry.segment is not None and self._kept.tables[entry.collection].order is order
+            return self._kept.arena.read(entry) if stays else None
 
     def _spill_batch(self, batch: list[tuple[Entry[Key], bytes]], priority: Priority) -> Removed:
         removed, kept = Removed(), self._kept
@@ -134,3 +141,13 @@ class EntrySpill(Generic[Key]):
 
     def _lies_at(self, entry: Entry[Key], place: SpillPlace) -> bool:
         return entry.spilled is place and self._kept.find(entry.collection, entry.key) is entry
+
+
+def _up_to(copies: Iterator[tuple[Entry[Key], bytes]], wanted_bytes: int) -> list[tuple[Entry[Key], bytes]]:
+    """The next of them, until they are so many bytes or there are no more."""
+    batch: list[tuple[Entry[Key], bytes]] = []
+    gathered = 0
+    while gathered < wanted_bytes and (copied := next(copies, None)) is not None:
+        batch.append(copied)
+        gathered += len(copied[1])
+    return batch

@@ -12,8 +12,9 @@ own room and the sidecar's holds: docs/decisions/0002.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,8 +35,9 @@ ROOM_OFFSET_SECONDS: Final = 15.0
 TRIM_AGAIN_SECONDS: Final = 1.0
 BATCH_BYTES: Final = SEGMENT_BYTES
 """Evicted at once when anything must go: so that whole segments come free without moving."""
-CREDIT_BYTES: Final = 64 * 1024
-"""Of the room that is left, admitted at once: some dozen small values are then put without a look at all components."""
+CREDIT_BYTES: Final = 256 * 1024
+"""Of what a look at all components found free, admitted without another one, until the signal is read again."""
+UNBOUNDED: Final = sys.maxsize
 STEP_BYTES: Final = 1024 * 1024
 """Evicted under one hold of the lock: some milliseconds, below the 20 ms that a query may wait."""
 
@@ -66,6 +68,23 @@ class _Told:
         return more if signal is Signal.WORKING_SET else max(0, more)
 
 
+class Reservation(AbstractContextManager[None]):
+    """Room held while one block runs."""
+
+    __slots__ = ("_asked", "_ledger")
+
+    def __init__(self, ledger: Ledger, component: str, byte_count: int, priority: Priority) -> None:
+        self._ledger = ledger
+        self._asked = (component, byte_count, priority)
+
+    def __enter__(self) -> None:
+        self._ledger.set_aside(*self._asked)
+
+    def __exit__(self, *_error: object) -> None:
+        component, byte_count, _ = self._asked
+        self._ledger.return_reserved(component, byte_count)
+
+
 class Ledger:
     """Registers components and admits their bytes. Thread-safe."""
 
@@ -84,8 +103,9 @@ class Ledger:
         self._trimmed_at = -TRIM_AGAIN_SECONDS
         self._own_room: int | None = None
         self._told: _Told | None = None
-        self._credit: tuple[str, int] = ("", 0)
-        """Bytes that one component may still take as they are free for it: whoever asks next ends that."""
+        self._credit = 0
+        """Bytes that one component may still take as they are free for it: whoever else asks ends that."""
+        self._credit_of: Component | None = None
         self._held_over: dict[str, int] = {}
         """Observe mode: what each component may hold although its ceiling is lower."""
 
@@ -96,6 +116,7 @@ class Ledger:
             if former is not None and not isinstance(former, Account):
                 raise ValueError(f"component {component.name!r} is registered already")
             self._components[component.name] = component
+            self._credit_of = None
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -110,7 +131,7 @@ class Ledger:
         """
         with self.lock:
             self.bounds = bounds
-            self._credit = ("", 0)
+            self._credit_of = None
             self._told = None  # for another target
             self._admitted_since_reading = READ_AGAIN_BYTES
             kept = () if bounds.live else self._components.values()
@@ -122,7 +143,7 @@ class Ledger:
             now = self._clock()
             self._read_own_room(now)
             self._told = _Told(now, room_bytes, self._own_room)
-            self._credit = ("", 0)
+            self._credit_of = None
 
     def ceiling(self, component: str) -> int | None:
         """The component's ceiling in bytes; None where no plan names one."""
@@ -148,12 +169,9 @@ class Ledger:
 
     def held_bytes(self, component: Component) -> int:
         """What counts against the component's ceiling: owned and in use, reserved, mapped where the signal has it."""
-        return (
-            self.owned_bytes(component)
-            - component.spare_bytes()
-            + self._mapped_bytes(component)
-            + self._reserved.get(component.name, 0)
-        )
+        name = component.name
+        beside = self._tracked.get(name, 0) + self._reserved.get(name, 0) + self._mapped_bytes(component)
+        return component.used_bytes() + beside
 
     def managed_bytes(self) -> int:
         """What counts against the room, over all components."""
@@ -165,15 +183,7 @@ class Ledger:
         While it is None the ceilings alone hold: unknown is no reason to refuse or to evict.
         """
         with self.lock:
-            if self.bounds.target_bytes is None:
-                return None
-            now = self._clock()
-            stale = now - self._read_at >= READ_AGAIN_SECONDS
-            if stale or self._admitted_since_reading >= READ_AGAIN_BYTES:
-                self._read_own_room(now)
-            if self._told is None:
-                return self._own_room
-            return self._told.room_bytes(self._own_room, now, self.bounds.signal)
+            return self._room_bytes()
 
     def over_bytes(self) -> int:
         """Bytes by which the managed bytes exceed the room; at most 0 when they fit or nothing is known."""
@@ -184,19 +194,14 @@ class Ledger:
         signal, target = self._memory.signal_bytes(Signal.UNRECLAIMABLE), self.bounds.target_bytes
         return None if signal is None or target is None else signal - target
 
-    @contextmanager
-    def reserve(self, component: str, byte_count: int, priority: Priority = Priority.MEDIUM) -> Generator[None]:
-        """Hold room for bytes about to be allocated, until the block ends.
+    def reserve(self, component: str, byte_count: int, priority: Priority = Priority.MEDIUM) -> Reservation:
+        """Hold room for bytes about to be allocated, while the block runs that this is used as context of.
 
         Raises:
             NoRoom: they do not fit now, even after evicting what this priority may evict.
             ValueTooLarge: they can never fit.
         """
-        self.set_aside(component, byte_count, priority)
-        try:
-            yield
-        finally:
-            self.return_reserved(component, byte_count)
+        return Reservation(self, component, byte_count, priority)
 
     def set_aside(
         self, component: str, byte_count: int, priority: Priority = Priority.MEDIUM, *, momentary: bool = False
@@ -211,15 +216,17 @@ class Ledger:
             UnknownComponent: neither a plan nor the service has it.
         """
         with self.lock:
+            named = self._named(component)
             if not momentary:
-                self.check_base(component, byte_count)
-            self.admit(self._named(component), byte_count, priority)
+                self._check_base(named, byte_count)
+            self.admit(named, byte_count, priority)
             self._reserved[component] = self._reserved.get(component, 0) + byte_count
 
     def return_reserved(self, component: str, byte_count: int) -> None:
         """Give up room that was set aside: what was allocated in it is the component's own by now, or gone."""
         with self.lock:
             self._reserved[component] -= byte_count
+            self.note_change(self._components[component], -byte_count)
 
     def base_bytes(self) -> int | None:
         """The process without its index and caches; None when the kernel did not say.
@@ -247,19 +254,8 @@ class Ledger:
             ValueTooLarge: they alone are more than the limit.
             UnknownComponent: neither a plan nor the service has it.
         """
-        limit = self.bounds.base_limit_bytes
         with self.lock:
-            if limit is None or not isinstance(self._named(component), Account):
-                return
-            if incoming_bytes > limit:
-                self.refused += 1
-                raise ValueTooLarge(f"{component}: {incoming_bytes} bytes never fit under the base limit of {limit}")
-            if self._over_base(incoming_bytes, limit):
-                # What others freed may lie in the heap rather than with the kernel.
-                self._trim_at_most_every_second()
-                if self._over_base(incoming_bytes, limit):
-                    self.refused += 1
-                    raise OverBaseLimit(component, incoming_bytes, limit)
+            self._check_base(self._named(component), incoming_bytes)
 
     def count_tracked(self, component: str, byte_count: int) -> None:
         """So many bytes more, or less, exist in the component's name without its own doing.
@@ -269,7 +265,7 @@ class Ledger:
         """
         with self.lock:
             self._named(component)
-            self._credit = ("", 0)
+            self._credit_of = None
             self._tracked[component] = self._tracked.get(component, 0) + byte_count
 
     def admit(self, component: Component, byte_count: int, priority: Priority) -> None:
@@ -280,30 +276,30 @@ class Ledger:
         """
         if self.spend(component, byte_count):
             return
-        self._credit = ("", 0)
-        try:
-            self._admit_to_component(component, byte_count, priority)
-            self._admit_to_room(component, byte_count, priority)
-        except (NoRoom, ValueTooLarge):
-            self.refused += 1
-            raise
-        credit = self._credit_for(component, byte_count)
-        self._credit = (component.name, credit)
-        self._admitted_since_reading += byte_count + credit
+        if byte_count > min(self._look(component)) or self._credit_of is None:
+            try:
+                self._admit_to_component(component, byte_count, priority)
+                self._admit_to_room(component, byte_count, priority)
+            except (NoRoom, ValueTooLarge):
+                self.refused += 1
+                raise
+            self._look(component)
+        self._credit -= byte_count
+        self._admitted_since_reading += byte_count
 
     def goes_first(self, component: Component, byte_count: int, priority: Priority) -> Priority | None:
         """The class of the component's that would be evicted first, were so many bytes more admitted; the lock is held.
 
         None: they fit, or what others hold would go first, or nothing may go for them.
         """
-        self._credit = ("", 0)  # it was given for what was held before anything went
         classes = EVICTABLE[: priority.rank + 1]
-        ceiling, limit = self.ceiling(component.name), self.limit(component)
+        ceiling = self.ceiling(component.name)
         if ceiling is not None and byte_count > ceiling:
             return None
-        if limit is not None and self.held_bytes(component) + byte_count > limit:
+        under_limit, in_room = self._look(component)
+        if byte_count > under_limit:
             return next((each for each in classes if component.gives(each)), None)
-        if self._over_bytes_with(byte_count) <= 0:
+        if byte_count <= in_room:
             return None
         for each in classes:
             giving = [part for part in self._components.values() if part.gives(each)]
@@ -312,17 +308,23 @@ class Ledger:
         return None
 
     def spend(self, component: Component, byte_count: int) -> bool:
-        """Admit from what the last admission left free; False when `admit` must look. The caller holds the lock."""
-        name, credit = self._credit
-        if byte_count > credit or name != component.name:
+        """Admit from what the last look found free; False when `admit` must look. The caller holds the lock."""
+        if component is not self._credit_of or byte_count > self._credit or self._is_read_long_ago(self._clock()):
             return False
-        self._credit = (name, credit - byte_count)
+        self._credit -= byte_count
+        self._admitted_since_reading += byte_count
         return True
+
+    def note_change(self, component: Component, byte_count: int) -> None:
+        """The component holds so many bytes more, or less, than was admitted for it; the caller holds the lock."""
+        if component is self._credit_of:
+            self._credit -= byte_count
 
     def evict(self, target_bytes: int, up_to: Priority) -> Removed:
         """Evict about `target_bytes`: class by class from Low, in a class the component with most bytes first."""
         removed = Removed()
         with self.lock:
+            self._credit_of = None  # what goes may leave more marks behind
             for priority in EVICTABLE[: up_to.rank + 1]:
                 for component in sorted(self._components.values(), key=lambda part: part.owned_bytes(), reverse=True):
                     missing = target_bytes - removed.freed_bytes
@@ -333,7 +335,7 @@ class Ledger:
 
     def over_limit_bytes(self, component: Component) -> int:
         """By how much a component that grew without an admission is over its limit, if it is; the lock is held."""
-        self._credit = ("", 0)
+        self._credit_of = None
         limit = self.limit(component)
         return 0 if limit is None else max(0, self.held_bytes(component) - limit)
 
@@ -387,20 +389,45 @@ class Ledger:
             if self._over_bytes_with(byte_count) > 0:
                 raise NoRoom(component.name, byte_count, "the budget is taken by what may not be evicted for it")
 
-    def _credit_for(self, component: Component, admitted_bytes: int) -> int:
-        """What would be admitted next without an eviction, up to CREDIT_BYTES."""
-        if component.name in self._held_over:
-            return 0
-        free, ceiling, room = CREDIT_BYTES, self.ceiling(component.name), self.room_bytes()
-        if ceiling is not None:
-            free = min(free, ceiling - self.held_bytes(component) - admitted_bytes)
-        if room is not None:
-            free = min(free, room - self.managed_bytes() - admitted_bytes)
-        return max(0, free)
+    def _room_bytes(self) -> int | None:
+        """As `room_bytes`; the lock is held."""
+        now = self._clock()
+        if self._is_read_long_ago(now):
+            self._read_own_room(now)
+        if self._told is None or self.bounds.target_bytes is None:
+            return self._own_room
+        return self._told.room_bytes(self._own_room, now, self.bounds.signal)
+
+    def _look(self, component: Component) -> tuple[int, int]:
+        """What fits under the component's limit, and what into the room, as things stand.
+
+        The lesser is its credit, but for one that holds more than its ceiling (Observe mode): nothing is free for that.
+        """
+        limit, room = self.limit(component), self._room_bytes()
+        under_limit = UNBOUNDED if limit is None else limit - self.held_bytes(component)
+        in_room = UNBOUNDED if room is None else room - self.managed_bytes()
+        self._credit_of = None if component.name in self._held_over else component
+        self._credit = min(under_limit, in_room, CREDIT_BYTES)
+        return under_limit, in_room
 
     def _over_bytes_with(self, incoming_bytes: int) -> int:
         room = self.room_bytes()
         return 0 if room is None else self.managed_bytes() + incoming_bytes - room
+
+    def _check_base(self, component: Component, incoming_bytes: int) -> None:
+        """As `check_base`; the lock is held."""
+        limit = self.bounds.base_limit_bytes
+        if limit is None or not isinstance(component, Account):
+            return
+        if incoming_bytes > limit:
+            self.refused += 1
+            raise ValueTooLarge(f"{component.name}: {incoming_bytes} bytes never fit under the base limit of {limit}")
+        if self._over_base(incoming_bytes, limit):
+            # What others freed may lie in the heap rather than with the kernel.
+            self._trim_at_most_every_second()
+            if self._over_base(incoming_bytes, limit):
+                self.refused += 1
+                raise OverBaseLimit(component.name, incoming_bytes, limit)
 
     def _over_base(self, incoming_bytes: int, limit: int) -> bool:
         base = self.base_bytes()
@@ -410,6 +437,9 @@ class Ledger:
         if self._clock() - self._trimmed_at >= TRIM_AGAIN_SECONDS:
             self._trimmed_at = self._clock()
             self.trim()
+
+    def _is_read_long_ago(self, now: float) -> bool:
+        return self._admitted_since_reading >= READ_AGAIN_BYTES or now - self._read_at >= READ_AGAIN_SECONDS
 
     def _read_own_room(self, now: float) -> None:
         self._read_at, self._admitted_since_reading = now, 0

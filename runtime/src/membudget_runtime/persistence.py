@@ -4,7 +4,8 @@ Covers: who has entries to persist, a file for each class of priority from Criti
 cover the format (`entry_file`) nor when to persist: who runs the process asks for it.
 
 A full disk so costs the lowest classes first, and so does a time that runs out: the class it ends in is cut behind the
-last entry there was time for, those below it keep what was persisted before. Each file is replaced whole or not at all:
+last entry there was time for, unless what was persisted of it before is longer; that and those below it then keep what
+was persisted before. Each file is replaced whole or not at all:
 a process killed meanwhile leaves the older one. A damaged file is set aside as `<name>.damaged`, counted, and start-up
 goes on.
 """
@@ -22,7 +23,7 @@ from typing import Final, Protocol
 
 from membudget_contract.control_api import Persisted
 from membudget_contract.policy import Priority
-from membudget_runtime.entry_file import KeptEntry, Written, read_entries, write_entries
+from membudget_runtime.entry_file import TIME_OVER, KeptEntry, Written, read_entries, write_entries
 from membudget_runtime.errors import EntriesDamaged
 
 HIGHEST_FIRST: Final = tuple(sorted(Priority, key=lambda priority: priority.rank, reverse=True))
@@ -88,9 +89,11 @@ class Persistence:
                     problem = problem or f"{name}, class {priority}: {reason}"
                     continue
                 entries, written_bytes = entries + written.entries, written_bytes + written.byte_count
-                if not written.whole:
-                    log.warning("time ran out: persisted to class %s of %s", priority, name)
-                    problem = problem or f"{name}, class {priority}: time ran out after {written.entries} entries"
+                if written.cut is not None:
+                    reason = f"{written.cut} after {written.entries} entries"
+                    log.warning("%s, class %s: %s", name, priority, reason)
+                    problem = problem or f"{name}, class {priority}: {reason}"
+                if written.cut == TIME_OVER:
                     break
         return Persisted(entries=entries, written_bytes=written_bytes, problem=problem)
 

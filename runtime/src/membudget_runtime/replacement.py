@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Hashable, Iterator
+from itertools import chain
 from typing import Final, Generic, TypeVar
 
 from membudget_runtime.entry import Entry, EntryList
@@ -54,9 +55,16 @@ class Replacement(abc.ABC, Generic[Key]):
     reorders: bool = True
     """Whether a hit must call `use`, with the lock held; else it raises `uses` up to MOST_USES, and needs no lock."""
 
-    @abc.abstractmethod
     def __iter__(self) -> Iterator[Entry[Key]]:
         """From the entry that goes first to the one that stays longest, as things stand."""
+        return chain.from_iterable(self.steps())
+
+    @abc.abstractmethod
+    def steps(self) -> Iterator[list[Entry[Key]]]:
+        """The same in lists of at most STEP_ENTRIES; the lock may be released between two.
+
+        What came since may then be missing, what left or was moved since may be among them, also twice.
+        """
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -98,8 +106,9 @@ class LeastRecentlyUsed(Replacement[Key]):
     def __init__(self) -> None:
         self._entries: EntryList[Key] = EntryList()
 
-    def __iter__(self) -> Iterator[Entry[Key]]:
-        return iter(self._entries)
+    def steps(self) -> Iterator[list[Entry[Key]]]:
+        """As they stand."""
+        return self._entries.steps()
 
     def __len__(self) -> int:
         return self._entries.count
@@ -127,9 +136,12 @@ class LeastFrequentlyUsed(Replacement[Key]):
     def __init__(self) -> None:
         self._by_uses: dict[int, EntryList[Key]] = {}
 
-    def __iter__(self) -> Iterator[Entry[Key]]:
+    def steps(self) -> Iterator[list[Entry[Key]]]:
+        """The least used first."""
         for uses in sorted(self._by_uses):
-            yield from self._by_uses[uses]
+            entries = self._by_uses.get(uses)
+            if entries is not None:
+                yield from entries.steps()
 
     def __len__(self) -> int:
         return sum(entries.count for entries in self._by_uses.values())
@@ -181,10 +193,17 @@ class AdaptiveFifo(Replacement[Key]):
         self.new_share = FIRST_SHARE
         """Of the bytes, for entries not used again yet: what adapts."""
 
-    def __iter__(self) -> Iterator[Entry[Key]]:
-        for used in (False, True):
-            for entries in (self._new, self._main):
-                yield from (entry for entry in entries if (entry.uses > 0) is used)
+    def steps(self) -> Iterator[list[Entry[Key]]]:
+        """What was not used, then what was. Each is asked once: a hit raises `uses` at any moment, without the lock."""
+        used: list[list[Entry[Key]]] = []
+        for entries in (self._new, self._main):
+            for step in entries.steps():
+                by_use: tuple[list[Entry[Key]], list[Entry[Key]]] = [], []
+                for entry in step:
+                    by_use[entry.uses > 0].append(entry)
+                used.append(by_use[True])
+                yield by_use[False]
+        yield from used
 
     def __len__(self) -> int:
         return self._new.count + self._main.count

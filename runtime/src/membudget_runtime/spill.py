@@ -99,19 +99,16 @@ class SpillStore:
             self._next += 1
             path = self.folder / f"batch-{os.getpid()}-{self._next}"
         try:
+            places = _places(_Batch(path, size, len(records)), records)
             with written_aside(path) as file:
                 file.write(MAGIC)
                 file.writelines(_pieces(records))
-        except OSError as error:
+        except BaseException as error:
             with self._lock:
                 self.used_bytes -= size
-            raise SpillFailed(f"{path} was not written: {error.strerror}") from None
-        batch = _Batch(path, size, len(records))
-        places: list[SpillPlace] = []
-        offset = len(MAGIC)
-        for record in records:
-            places.append(SpillPlace(batch, offset, len(record), zlib.crc32(record)))
-            offset += len(record)
+            if isinstance(error, OSError):
+                raise SpillFailed(f"{path} was not written: {error.strerror}") from None
+            raise
         return places
 
     def read(self, place: SpillPlace) -> bytes:
@@ -144,6 +141,15 @@ class SpillStore:
             self.used_bytes -= place.batch.size
         with contextlib.suppress(OSError):
             place.batch.path.unlink()
+
+
+def _places(batch: _Batch, records: Sequence[bytes | memoryview]) -> list[SpillPlace]:
+    places: list[SpillPlace] = []
+    offset = len(MAGIC)
+    for record in records:
+        places.append(SpillPlace(batch, offset, len(record), zlib.crc32(record)))
+        offset += len(record)
+    return places
 
 
 def _pieces(records: Sequence[bytes | memoryview]) -> Iterator[bytes | memoryview]:

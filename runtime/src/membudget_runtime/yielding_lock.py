@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, TypeVar
+
+Item = TypeVar("Item")
 
 TRIES: Final = 100
 """Then the holder is at something long, and sleeping is right."""
 
 
 class YieldingLock:
-    """Used as a context manager only."""
+    """Held by a context, or for each step of an iterator."""
 
     def __init__(self) -> None:
         lock = threading.RLock()
@@ -29,6 +32,16 @@ class YieldingLock:
 
     def __exit__(self, *_error: object) -> None:
         self._release()
+
+    def each(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The items, each of them taken with the lock held, which is free in between."""
+        while True:
+            with self:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
 
     def _wait(self) -> None:
         for _ in range(TRIES):
