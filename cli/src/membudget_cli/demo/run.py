@@ -22,6 +22,7 @@ from membudget_cli.figures import quantile
 from membudget_cli.programs import ProgramFailed
 from membudget_cli.sidecar_client import SidecarClient, SidecarUnreachable, UnixSocket
 from membudget_cli.witness import Witness
+from membudget_contract.quantities import parse_quantity
 from membudget_engine.ingest.python_source import standard_library_root
 
 AGENTS: Final = 20
@@ -89,9 +90,9 @@ def _run_load(console: Console, stack: Stack, queries: tuple[list[Query], list[Q
     load = _Load(stack, agents, witness, seconds)
     try:
         with shown(console) as show_moment:
-            before = load.half(f"under {BEFORE}: caches fill up to the room", 0, seconds // 2, show_moment)
+            before = load.half(f"under {BEFORE}: caches fill up to the room", BEFORE, (0, seconds // 2), show_moment)
             _write_policy(stack.folders, AFTER)
-            after = load.half(f"the policy file now says {AFTER}", seconds // 2, seconds, show_moment)
+            after = load.half(f"the policy file now says {AFTER}", AFTER, (seconds // 2, seconds), show_moment)
     finally:
         agents.stop()
     restarts = stack.restarts()
@@ -112,17 +113,18 @@ class _Load:
         self._seconds = seconds
         self._started = time.monotonic()
 
-    def half(self, phase: str, first: int, last: int, show_moment: Show) -> Half:
-        """Show every second from `first` to `last`; the state at the end."""
+    def half(self, phase: str, total: str, seconds: tuple[int, int], show_moment: Show) -> Half:
+        """Show every second from the first to the last; the state at the end, when `total` is asked for."""
         since, answers = time.time(), len(self._agents.seconds)
         answered_before = self._agents.answers
-        for second in range(first, last):
+        for second in range(*seconds):
             time.sleep(max(0.0, self._started + second + 1 - time.monotonic()))
             answered = self._agents.answers
             show_moment(self._moment(phase, second + 1, answered - answered_before))
             answered_before = answered
         ordered = sorted(self._agents.seconds[answers:])
         return Half(
+            parse_quantity(total),
             self._client.status(),
             self._witness.latest_bytes,
             self._witness.peak_bytes(since, time.time()),

@@ -22,8 +22,9 @@ SOFT_PERCENT: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """One half of the run: the status at its end, and what the agents saw."""
+    """One half of the run: what the policy file asked for, the status at its end, and what the agents saw."""
 
+    asked_bytes: int
     status: Status
     resident_bytes: int | None
     peak_bytes: int | None
@@ -31,9 +32,17 @@ class Half:
     p99: float | None
 
     def settled(self) -> bool:
-        """The demo itself read the engine below the soft rung, and the ladder stands at Normal."""
-        soft = self.status.budget_bytes * SOFT_PERCENT // 100
-        return self.resident_bytes is not None and self.resident_bytes < soft and self.status.level is Level.NORMAL
+        """The demo itself read the engine below the soft rung of what was asked for; the ladder is at Normal."""
+        soft = self.asked_bytes * SOFT_PERCENT // 100
+        low = self.resident_bytes is not None and self.resident_bytes < soft and self.status.level is Level.NORMAL
+        return low and self.status.budget_bytes == self.asked_bytes
+
+    def not_taken(self) -> str | None:
+        """That the policy file was not taken, if it was not, and why."""
+        if self.status.budget_bytes == self.asked_bytes:
+            return None
+        reason = self.status.policy_problem or "the sidecar did not say why"
+        return f"The policy of {mebibytes(self.asked_bytes)} was not taken: {reason}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +57,7 @@ class Outcome:
     restarts: int
 
     def held(self) -> bool:
-        """No query failed, nothing restarted, and each half ended below the soft rung of its budget."""
+        """No query failed, nothing restarted, and each half ended under its policy and below its soft rung."""
         settled = all(half.settled() for half in (self.before, self.after))
         return settled and not self.failed and self.restarts == 0
 
@@ -107,6 +116,7 @@ def _meaning(outcome: Outcome, witness: Witness) -> str:
         if outcome.held()
         else "[bold red]It did not hold: see the figures above.[/]"
     ]
+    sentences += filter(None, (half.not_taken() for half in (outcome.before, outcome.after)))
     transitions = outcome.after.status.transitions
     if transitions == 0:
         sentences.append("The ladder stayed silent: full caches are normal, admission alone kept them in their room.")
