@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from engine.compact_folder import clustered_vectors, make_compact_folder
+from engine.loop_volume import mounted, require_loop_devices
 from membudget_engine.index.faiss_writer import write_faiss_index
 from membudget_engine.index.manifest import INDEX_FILE, ROWS_FILE, VECTORS_FILE, Manifest, entry_of, write_manifest
 
@@ -46,11 +48,13 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_majflt - before))
 """
 
 
+_ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
 def _waits(directory: Path, file: str, advice: str = "own") -> int:
     """Major faults of twenty queries: those for which the process stood still until the disk answered."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     argv = [sys.executable, "-c", _COLD, str(directory), file, advice]
-    return json.loads(subprocess.run(argv, capture_output=True, text=True, check=True, env=environment).stdout)
+    return json.loads(subprocess.run(argv, capture_output=True, text=True, check=True, env=_ONE_THREAD).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +95,62 @@ def test_rows_of_a_cold_compact_index_are_asked_for_before_they_are_read(
 
     publish(f"Cold compact index, {QUERIES} queries of {folder.manifest.rerank} rows: {waits} waits for the disk")
     assert waits < QUERIES * folder.manifest.rerank // 2
+
+
+_READ = """
+import json, os, pathlib, sys
+import faiss, numpy
+from membudget_engine.index.compact import CompactIndex
+from membudget_engine.index.manifest import read_manifest
+from membudget_engine.index.mapped import MappedIndex
+
+directory, device = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+manifest = read_manifest(directory)
+compact = manifest.representation == "Compact"
+faiss.omp_set_num_threads(1)
+query = numpy.load(directory / "queries.npy")[:1]
+faiss.IndexFlatIP(4).search(numpy.zeros((1, 4), dtype="f"), 1)
+index = (CompactIndex if compact else MappedIndex).open(directory, manifest)
+probed = []
+order = index._opened.pages.order
+order.probed = lambda parts: probed.extend(numpy.unique(parts).tolist())
+
+def sectors():
+    return int((device / "stat").read_text().split()[2])
+
+before = sectors()
+index.search(query, 10)
+read = 512 * (sectors() - before)
+lists = int(sum(order._ends[part] - order._starts[part] for part in set(probed) if part >= 0))
+print(json.dumps([read, 4096 * manifest.rerank if compact else lists]))
+"""
+
+USUAL_READ_AHEAD = 128 * 1024
+"""What Linux gives most disks; this one's own may be much more, and would hide what is read too much."""
+MOST_TIMES = {"exact": 4, "compact": 2}
+"""Found: 2.8, lists of 140 kB with up to 128 kB around each, and the centroids; 1.0, the pages that rows are on."""
+
+
+@pytest.mark.parametrize("kind", ["exact", "compact"])
+def test_a_cold_query_reads_little_more_than_the_lists_or_rows_that_it_looks_at(
+    tmp_path: Path, exact: Path, kind: str, publish: Callable[[str], None]
+) -> None:
+    """R-E01: bytes by the count of a disk of its own, nothing cached."""
+    require_loop_devices()
+    source = exact if kind == "exact" else make_compact_folder(tmp_path / "compact", 8_000, 512).directory
+    if kind == "compact":
+        np.save(source / "queries.npy", clustered_vectors(1, 512, seed=2))
+    image, folder = tmp_path / "image", tmp_path / "volume"
+    with image.open("wb") as file:
+        file.truncate(96 * 1024 * 1024)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    with mounted(image, folder, "noatime", past_the_page_cache=True):
+        shutil.copytree(source, folder / "index", ignore=shutil.ignore_patterns(VECTORS_FILE))
+    with mounted(image, folder, "noatime", past_the_page_cache=True) as device:
+        subprocess.run(["blockdev", "--setra", str(USUAL_READ_AHEAD // 512), f"/dev/{device}"], check=True)
+        argv = [sys.executable, "-c", _READ, str(folder / "index"), f"/sys/block/{device}"]
+        ended = subprocess.run(argv, capture_output=True, text=True, check=True, env=_ONE_THREAD)
+    read, looked_at = json.loads(ended.stdout)
+
+    publish(f"Cold {kind} index, the first query: {read} bytes read for {looked_at} that it looks at")
+    assert 0 < read <= MOST_TIMES[kind] * looked_at

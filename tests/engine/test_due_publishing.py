@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from engine.written import Written, notes, written
 from membudget_engine.due_publishing import DuePublishing
 from membudget_engine.held_collections import Held
 from membudget_engine.publishing import COMPACTION, SEAL, Publishing, Run
+from membudget_engine.write_problems import Concern, Problem
 
 
 class Defective(Publishing):
@@ -57,15 +58,7 @@ def _written_to(opened: Written) -> None:
         opened.writer.held.take(name).refusing = True
 
 
-def _seal_problem(held: Held) -> str | None:
-    return held.problem
-
-
-def _merging_problem(held: Held) -> str | None:
-    return held.merging_problem
-
-
-@pytest.mark.parametrize(("kind", "problem_of"), [(SEAL, _seal_problem), (COMPACTION, _merging_problem)])
+@pytest.mark.parametrize(("kind", "concern"), [(SEAL, Concern.SEALING), (COMPACTION, Concern.MERGING)])
 @pytest.mark.parametrize(
     ("defect", "told", "level"),
     [
@@ -77,7 +70,7 @@ def test_what_fails_in_one_collection_is_told_once_and_tried_again_and_others_go
     opened: Written,
     caplog: pytest.LogCaptureFixture,
     kind: str,
-    problem_of: Callable[[Held], str | None],
+    concern: Concern,
     defect: Exception,
     told: str,
     level: int,
@@ -85,19 +78,36 @@ def test_what_fails_in_one_collection_is_told_once_and_tried_again_and_others_go
     """R-E18: a defect ends no thread; with its traceback in the log, and the reason for whoever has to wait."""
     publishing = _defective(opened)
     publishing.defect = defect
-    held = opened.writer.held.take("core")
+    problems = opened.catalog.problems
     if kind == SEAL:
         _written_to(opened)
     with closing(DuePublishing(opened.catalog, opened.writer.held, publishing)) as due:
         due.start()
-        wait_until(lambda: problem_of(held) is not None and publishing.published[kind] > 0)
-        assert told == problem_of(held)
+        wait_until(lambda: problems.reason("core", concern) is not None and publishing.published[kind] > 0)
+        assert Problem(concern, told) in problems.of("core")
+        assert problems.of("other") == ()
         due.wake()
         publishing.defect = None
-        wait_until(lambda: problem_of(held) is None)
+        wait_until(lambda: problems.reason("core", concern) is None)
     assert publishing.published[kind] == len(("core", "other"))
     records = [record for record in caplog.records if record.name == "membudget_engine.due_publishing"]
     assert level in {record.levelno for record in records}
     assert len(records) == len({record.message for record in records})
     traced = [record for record in records if record.exc_info is not None]
     assert (level == logging.ERROR) is bool(traced)
+
+
+@pytest.mark.parametrize(("kind", "concern"), [(SEAL, Concern.SEALING), (COMPACTION, Concern.MERGING)])
+def test_a_problem_ends_when_somebody_asks_for_what_did_not_come_about(
+    opened: Written, kind: str, concern: Concern
+) -> None:
+    """R-E18: nothing is due then, so the background looks at it no more."""
+    publishing = _defective(opened)
+    publishing.defect = ZeroDivisionError("by nought")
+    if kind == SEAL:
+        _written_to(opened)
+    with closing(DuePublishing(opened.catalog, opened.writer.held, publishing)) as due:
+        due.start()
+        wait_until(lambda: opened.catalog.problems.reason("core", concern) is not None)
+    assert opened.writer.seal("core") if kind == SEAL else opened.writer.compact("core")
+    assert opened.catalog.problems.reason("core", concern) is None

@@ -11,12 +11,10 @@ time the device was written to is none, and is taken again. `MEMBUDGET_POWER_CUT
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import itertools
 import os
 import random
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Generator
@@ -25,8 +23,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.loop_volume import mounted, require_loop_devices
 from engine.traced_engine import Forks, Promised, TracedEngine, held_by_strace
-from memory_cgroup import require
 
 CUTS = int(os.environ.get("MEMBUDGET_POWER_CUTS", "12"))
 CUTS_OF_A_VOLUME = 12
@@ -55,27 +53,10 @@ class History:
     acknowledged: int = 0
 
 
-@contextlib.contextmanager
-def _mounted(image: Path, folder: Path) -> Generator[str]:
-    """The image as a file system on a loop device, whose name is given; mounting replays its journal."""
-    folder.mkdir(exist_ok=True)
-    ended = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=True)
-    device = ended.stdout.strip()
-    try:
-        subprocess.run(["mount", "-t", "ext4", "-o", OPTIONS, device, str(folder)], check=True)
-        try:
-            yield device.removeprefix("/dev/")
-        finally:
-            subprocess.run(["umount", str(folder)], check=True)
-    finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
-
-
 @pytest.fixture
 def image(tmp_path: Path) -> Generator[Path]:
     """A file for a file system and room for its copies, in memory: the machine's own disk has no part in this."""
-    able = os.geteuid() == 0 and Path("/dev/loop-control").exists() and shutil.which("mkfs.ext4") is not None
-    require(able, "a file system of one's own needs root, loop devices and mkfs.ext4")
+    require_loop_devices()
     folder = tmp_path / "images"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", str(folder)], check=True)
@@ -144,7 +125,7 @@ def _work(engine: TracedEngine, history: History, cutter: Cutter, seed: int) -> 
 def _cut_volume(forks: Forks, image: Path, folder: Path, seed: int, wanted: int) -> tuple[History, list[Cut]]:
     subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
     history = History()
-    with _mounted(image, folder / "volume") as device:
+    with mounted(image, folder / "volume", OPTIONS) as device:
         cutter = Cutter(image, device, folder / "volume" / "elsewhere", history, seed, wanted)
         engine = forks.engine(folder / "volume" / "data", folder / "engine")
         with held_by_strace(engine.pid, ["-o", os.devnull, "-e", HELD_UP]):
@@ -161,7 +142,7 @@ def _cut_volume(forks: Forks, image: Path, folder: Path, seed: int, wanted: int)
 
 def _held_after(forks: Forks, cut: Cut, folder: Path) -> dict[str, str]:
     """What an engine finds on the copy, and that it takes writes there."""
-    with _mounted(cut.image, folder / "volume"):
+    with mounted(cut.image, folder / "volume", OPTIONS):
         engine = forks.engine(folder / "volume" / "data", folder / "engine")
         assert engine.go(), engine.told()
         found = engine.holds("core", NUMBERS)

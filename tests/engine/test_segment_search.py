@@ -25,7 +25,7 @@ from membudget_engine.index.generations import SegmentFolder
 from membudget_engine.index.manifest import CODES_FILE, ROWS_FILE, VECTORS_FILE, Manifest, Representation
 from membudget_engine.index.recall import recall
 from membudget_engine.segment import Segment
-from membudget_engine.segment_search import Found, find_nearest
+from membudget_engine.segment_search import Found, Question, find_nearest
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStoreWriter
 from page_cache import pages_in_memory
 
@@ -44,7 +44,7 @@ class _Open:
 
     def find(self, query: Vectors, hits: int, dead: Sequence[DeadRows] = ()) -> list[Found]:
         own = dead or [DeadRows(segment.folder.manifest.count) for segment in self.segments]
-        return find_nearest(self.manifest, self.segments, own, query[None], hits, Effort.FULL)
+        return find_nearest(self.manifest, self.segments, own, Question(query[None], hits))
 
 
 @pytest.fixture

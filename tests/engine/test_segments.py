@@ -16,13 +16,21 @@ from engine.written import EMBEDDER, Written, note, notes, written
 from membudget_engine import publishing as publishing_module
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import Collection, open_collections
-from membudget_engine.errors import ManifestInvalid, SealPending
+from membudget_engine.errors import FileDamaged, ManifestInvalid, SealPending
 from membudget_engine.index.dead_rows import DeadRows
 from membudget_engine.index.generations import find_newest_generation, generation_directories, segment_directory
-from membudget_engine.index.manifest import DEAD_FILE, INDEX_FILE, Manifest, read_manifest, write_manifest
+from membudget_engine.index.manifest import (
+    DEAD_FILE,
+    INDEX_FILE,
+    VECTORS_FILE,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 from membudget_engine.index_reload import IndexReload
 from membudget_engine.publishing import COMPACTION, SEAL, Publishing
 from membudget_engine.served_indexes import ServedIndexes
+from membudget_engine.stores.chunk_store import CHUNKS_FILE
 from membudget_runtime.errors import NoRoom, ValueTooLarge
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.reloads import Reloading
@@ -263,6 +271,29 @@ def test_more_segments_than_a_manifest_holds_are_not_begun(opened: Written, monk
         opened.writer.seal("core")
     assert opened.writer.compact("core")
     assert opened.writer.seal("core")
+
+
+@pytest.mark.parametrize("name", [CHUNKS_FILE, VECTORS_FILE])
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_segment_that_was_damaged_since_it_was_opened_is_not_merged(tmp_path: Path, name: str, *, torn: bool) -> None:
+    """R-E18, fault 69: in a new segment damage would be sound by its manifest, and the good copies gone."""
+    with written(tmp_path / "data", tmp_path / "state", background=False) as opened:
+        opened.writer.upsert("core", notes(range(40), "first"))
+        opened.writer.upsert("core", notes(range(40, 80), "second"))
+        opened.writer.seal("core")
+        before = opened.catalog.collections["core"].generation
+        file = before.segments[-1].directory / name
+        size = file.stat().st_size
+        if torn:
+            os.truncate(file, size // 2)
+        else:
+            with file.open("r+b") as stream:
+                stream.seek(size // 2)
+                stream.write(b"\x55" * 40)
+
+        with pytest.raises(FileDamaged, match="rebuild the generation"):
+            opened.writer.compact("core")
+        assert before == opened.catalog.collections["core"].generation
 
 
 def test_a_segment_of_a_writer_that_died_before_its_generation_is_removed(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ from membudget_engine.ingest.document_source import DocumentSource, Keys
 from membudget_engine.ingest.record import Extent, Record
 from membudget_engine.ingest.steps import FileSteps
 from membudget_engine.ingest.vector_source import VectorSource
+from membudget_engine.stores.chunk_store import CHUNKS_FILE, PAGE_BYTES
 from memory_cgroup import memory_cgroup
 
 MB = 1024 * 1024
@@ -94,6 +97,103 @@ def test_another_file_begins_anew(tmp_path: Path) -> None:
     file.write_text('{"id": "only", "source": "other"}\n')
 
     assert ["only"] == _ids(ingest(_ingestion(file, tmp_path / "core"), lambda _: None))
+
+
+def _torn(staging: Path) -> None:
+    os.truncate(staging / CHUNKS_FILE, (staging / CHUNKS_FILE).stat().st_size // 2)
+
+
+def _foreign(staging: Path) -> None:
+    (staging / CHUNKS_FILE).write_bytes(b"no database " * 5_000)
+
+
+def _page_of_noughts(staging: Path) -> None:
+    with (staging / CHUNKS_FILE).open("r+b") as stream:
+        stream.seek(4 * PAGE_BYTES)
+        stream.write(bytes(PAGE_BYTES))
+
+
+def _other_text(staging: Path) -> None:
+    _changed(staging / CHUNKS_FILE, "UPDATE chunks SET name = 'another' WHERE row = 7")
+
+
+def _rows_less(staging: Path) -> None:
+    _changed(staging / CHUNKS_FILE, "DELETE FROM chunks WHERE row > 500")
+
+
+def _changed(file: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute(statement)
+
+
+def _vectors_cut(staging: Path) -> None:
+    os.truncate(staging / VECTORS_FILE, (staging / VECTORS_FILE).stat().st_size // 2)
+
+
+def _other_vector(staging: Path) -> None:
+    with (staging / VECTORS_FILE).open("r+b") as stream:
+        stream.seek(4 * 32 * 20)
+        stream.write(np.ones(1, dtype=np.float32).data)
+
+
+def _more_rows_told(staging: Path) -> None:
+    progress = json.loads((staging / "progress.json").read_text())
+    (staging / "progress.json").write_text(json.dumps({**progress, "rows": progress["rows"] + 500}))
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A file, and a collection with a generation of 20 of its documents, where more of it are staged."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    ingest(_ingestion(_documents(folder, 20), folder / "core"), lambda _: None)
+    file = _documents(folder, 2_000)
+
+    def interrupt(_done: Progress) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        ingest(_ingestion(file, folder / "core"), interrupt)
+    return file, folder / "core"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_torn, _foreign, _page_of_noughts, _other_text, _rows_less, _vectors_cut, _other_vector, _more_rows_told],
+)
+def test_what_was_staged_and_is_damaged_is_refused_with_what_to_do_and_the_last_generation_stays(
+    tmp_path: Path, interrupted: tuple[Path, Path], damage: Callable[[Path], None]
+) -> None:
+    """R-E16, fault 69: else a generation that nobody can open, or with other vectors, would hide the good one."""
+    file, target = interrupted[0], tmp_path / "core"
+    shutil.copytree(interrupted[1], target)
+    damage(target / STAGING_FOLDER)
+
+    with pytest.raises(
+        (BuildFailed, ChunkStoreInvalid), match=r"is damaged: remove that, and|is damaged; remove it, and"
+    ):
+        ingest(_ingestion(file, target), lambda _: None)
+    found = find_newest_generation(target)
+    assert (found.found and found.found.manifest.count, found.skipped) == (20, ())
+
+
+def test_without_what_was_damaged_it_is_built_again(tmp_path: Path, interrupted: tuple[Path, Path]) -> None:
+    """R-E16: what the message says helps."""
+    file, target = interrupted[0], tmp_path / "core"
+    shutil.copytree(interrupted[1], target)
+    shutil.rmtree(target / STAGING_FOLDER)
+
+    assert ingest(_ingestion(file, target), lambda _: None).manifest.count == 2_000
+
+
+@pytest.mark.parametrize("progress", [b"{", b'{"source": "x", "rows": 3}', b'{"source":"x","digest":"","rows":-1}'])
+def test_progress_that_says_nothing_begins_anew(tmp_path: Path, progress: bytes) -> None:
+    """R-E16: the source is there still; a former version's progress has no digest."""
+    file, target = _documents(tmp_path, 20), tmp_path / "core"
+    (target / STAGING_FOLDER).mkdir(parents=True)
+    (target / STAGING_FOLDER / "progress.json").write_bytes(progress)
+    (target / STAGING_FOLDER / CHUNKS_FILE).write_bytes(b"no database")
+
+    assert [f"d{number}" for number in range(20)] == _ids(ingest(_ingestion(file, target), lambda _: None))
 
 
 def test_killed_at_any_moment_it_goes_on_and_ends_whole(tmp_path: Path) -> None:

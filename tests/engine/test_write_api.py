@@ -1,13 +1,16 @@
 """Writes over HTTP to a real engine: created, found, deleted, sealed; refused with reasons; 409 without --writer."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from engine.engine_process import EngineProcess, Reply, search_body
-from engine.written import notes
+from engine.written import notes, written
+from membudget_engine.stores.write_log import LOG_FILE
 from membudget_engine.write_api import MAX_WRITE_BYTES
 
 
@@ -59,8 +62,26 @@ def test_vectors_may_be_given_and_are_asked_for_by_a_vector(engine_that_writes: 
     assert (hit["chunk"]["id"], round(hit["score"], 1)) == ("note-5", 1.0)
     assert (view["representation"], view["index_type"], view["recall"]) == ("Int8", "Scalar", 1.0)
     assert view["index_bytes"] < 8 * 8 * 4
+    assert view["memory_bytes"] == 0
     text = engine_that_writes.ask("POST", "/v1/search", search_body("text", collection="given"))
     assert (text.status, text.json()["reason"]) == (400, "QueryInvalid")
+
+
+def test_why_writes_are_refused_is_told_with_the_collections(tmp_path: Path) -> None:
+    """R-E18: whoever looks learns it before he writes; what he would be answered is the same."""
+    vectors = np.eye(8, dtype=np.float32)
+    with written(tmp_path / "data", tmp_path / "state", background=False) as opened:
+        for name in ("core", "other"):
+            opened.writer.upsert(name, notes(range(8), "first"), vectors)
+    (tmp_path / "data" / "core" / LOG_FILE).write_bytes(b"no log " * 1_000)
+    with EngineProcess(tmp_path / "data", tmp_path / "engine", options=["--writer"]) as engine:
+        engine.wait_until_serving()
+        core, other = engine.ask("GET", "/v1/collections").json()
+        refusal = _upsert(engine, "core", range(8), vectors=vectors.tolist())
+    assert (core["count"], other["problems"]) == (8, [])
+    ((concerns, reason),) = [(problem["concerns"], problem["reason"]) for problem in core["problems"]]
+    assert (concerns, refusal.json()["detail"]) == ("writing", reason)
+    assert "writes.sqlite: file is not a database; restore it" in reason
 
 
 @pytest.mark.parametrize(

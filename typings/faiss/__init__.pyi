@@ -6,6 +6,7 @@ import numpy.typing as npt
 __version__: str
 METRIC_INNER_PRODUCT: int
 IO_FLAG_MMAP_IFC: int
+IO_FLAG_MMAP: int
 
 _Float32 = npt.NDArray[np.float32]
 _Int64 = npt.NDArray[np.int64]

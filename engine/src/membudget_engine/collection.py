@@ -29,7 +29,7 @@ from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.overlay import Overlay
 from membudget_engine.reduction.pca import Reduction, read_reduction
 from membudget_engine.segment import Segment
-from membudget_engine.segment_search import Found, find_nearest
+from membudget_engine.segment_search import Found, Question, find_nearest
 from membudget_engine.stores.segment_chunks import SegmentChunks
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class Collection:
             segment.close()
 
     def _find_sealed(self, effort: Effort, vector: Vectors, hits: int) -> list[Found]:
-        return find_nearest(self.manifest, self.segments, self.dead, vector, hits, effort)
+        return find_nearest(self.manifest, self.segments, self.dead, Question(vector, hits, effort))
 
 
 def open_collections(data_folder: Path, embedder: Embedder, *, to_write: bool = False) -> dict[str, Collection]:

@@ -16,6 +16,7 @@ from membudget_engine.errors import EngineError
 from membudget_engine.held_collections import Held, HeldCollections
 from membudget_engine.index.segment_merging import run_to_merge, too_many_dead
 from membudget_engine.publishing import Publishing
+from membudget_engine.write_problems import Concern
 from membudget_runtime.errors import RuntimeMemoryError
 
 DELTA_BYTES: Final = 8 * 1024 * 1024
@@ -25,6 +26,11 @@ SEAL_FROM_SHARE: Final = 0.5
 RETRY_SECONDS: Final = 1.0
 MOST_RETRY_SECONDS: Final = 60.0
 """Between two tries of a compaction: each may copy all of a collection before it finds the volume full."""
+
+_NOT_YET: Final = {
+    Concern.SEALING: "what was written is not sealed yet",
+    Concern.MERGING: "its segments are not merged yet",
+}
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +95,7 @@ class DuePublishing:
             self._seal.clear()
             if self._ended:
                 return
-            done = [self._done_or_told(held, self._sealed) for held in self._held.all]
+            done = [self._done_or_told(held, self._sealed, Concern.SEALING) for held in self._held.all]
             retry = not all(done)
 
     def _merge_when_due(self) -> None:
@@ -99,13 +105,12 @@ class DuePublishing:
             self._merge.clear()
             if self._ended:
                 return
-            done = [self._done_or_told(held, self._merged, merging=True) for held in self._held.all]
+            done = [self._done_or_told(held, self._merged, Concern.MERGING) for held in self._held.all]
             retry = None if all(done) else min(MOST_RETRY_SECONDS, 2 * (retry or RETRY_SECONDS))
 
     def _sealed(self, held: Held) -> None:
         if self._is_due(held):
             self._publishing.seal(held)
-            held.problem = None
             self._merge.set()
 
     def _merged(self, held: Held) -> None:
@@ -113,27 +118,21 @@ class DuePublishing:
         dead = () if opened is None else opened.sealed_dead
         if run_to_merge([rows.count for rows in dead], [rows.dead for rows in dead]) is not None:
             self._publishing.compact(held, run_to_merge)
-        held.merging_problem = None
+        self._catalog.problems.end(held.name, Concern.MERGING)
 
-    def _done_or_told(self, held: Held, work: Callable[[Held], None], *, merging: bool = False) -> bool:
+    def _done_or_told(self, held: Held, work: Callable[[Held], None], concern: Concern) -> bool:
         try:
             work(held)
         except (EngineError, RuntimeMemoryError, OSError, MemoryError) as error:
-            self._tell(held, str(error) or "the process got no memory for it", merging=merging)
+            self._tell(held, str(error) or "the process got no memory for it", concern)
         except Exception as error:  # noqa: BLE001  a defect in one collection leaves the thread to the others
-            self._tell(held, f"a defect of this engine: {error!r}", merging=merging, defect=error)
+            self._tell(held, f"a defect of this engine: {error!r}", concern, defect=error)
         else:
             return True
         return False
 
-    def _tell(self, held: Held, problem: str, *, merging: bool, defect: Exception | None = None) -> None:
+    def _tell(self, held: Held, problem: str, concern: Concern, *, defect: Exception | None = None) -> None:
         """Once, however often it is tried again."""
-        before = held.merging_problem if merging else held.problem
-        if not self._ended and before != problem:
-            what = "its segments are not merged yet" if merging else "what was written is not sealed yet"
+        if self._catalog.problems.tell(held.name, concern, problem) and not self._ended:
             level = logging.WARNING if defect is None else logging.ERROR
-            log.log(level, "%s: %s: %s", held.name, what, problem, exc_info=defect)
-        if merging:
-            held.merging_problem = problem
-        else:
-            held.problem = problem
+            log.log(level, "%s: %s: %s", held.name, _NOT_YET[concern], problem, exc_info=defect)

@@ -16,12 +16,13 @@ from pathlib import Path
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import Collection, embedder_problem, open_generation
 from membudget_engine.embedder import Embedder
-from membudget_engine.errors import CollectionMissing, ReadOnly, WriteLogInvalid
+from membudget_engine.errors import CollectionMissing, EngineError, ReadOnly, WriteLogInvalid
 from membudget_engine.index.build import sole_builder
 from membudget_engine.index.generations import find_newest_generation, is_newest, remove_leftovers
 from membudget_engine.overlay import Overlay
 from membudget_engine.served_indexes import ServedIndexes
 from membudget_engine.stores.write_log import WriteLog
+from membudget_engine.write_problems import Concern
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +44,6 @@ class Held:
     compacting: threading.Lock = field(default_factory=threading.Lock)
     refusing: bool = False
     """Whether a write found no room since the last seal."""
-    problem: str | None = None
-    """Why the last seal did not come about."""
-    merging_problem: str | None = None
-    """Why the last compaction did not."""
 
 
 class HeldCollections:
@@ -79,6 +76,24 @@ class HeldCollections:
         held = self._held.get(name)
         if held is not None:
             return held
+        try:
+            held = self._taken_over(name)
+        except CollectionMissing:
+            raise
+        except (EngineError, OSError) as error:
+            self._catalog.problems.tell(name, Concern.WRITING, str(error))
+            raise
+        self._catalog.problems.end(name, Concern.WRITING)
+        return held
+
+    def close(self) -> None:
+        """Let go of all."""
+        with self.holding:
+            for held in self._held.values():
+                held.at_end.close()
+            self._held.clear()
+
+    def _taken_over(self, name: str) -> Held:
         with self.holding, ExitStack() as on_failure:
             if name in self._held:
                 return self._held[name]
@@ -94,13 +109,6 @@ class HeldCollections:
                 self._catalog.lay_over(name, _restored(opened, written))
             held = self._held[name] = Held(name, folder, written, on_failure.pop_all())
             return held
-
-    def close(self) -> None:
-        """Let go of all."""
-        with self.holding:
-            for held in self._held.values():
-                held.at_end.close()
-            self._held.clear()
 
     def _newest(self, folder: Path, name: str) -> Collection:
         """What is served, brought to what was published before this engine held the folder."""

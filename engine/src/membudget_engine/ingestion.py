@@ -10,7 +10,6 @@ What was written and not yet acknowledged when a process died is written again, 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from membudget_engine.embedder import Vectors
 from membudget_engine.errors import BodyEnded, SealPending, SourceInvalid, UploadDiffers, WriteFailed
 from membudget_engine.index.manifest import Representation
 from membudget_engine.ingest.chunk import Chunk
-from membudget_engine.ingest.record import Record, Step, through
+from membudget_engine.ingest.record import Record, Step, chained_digest, through
 from membudget_engine.ingest.stream_source import MAX_STREAMED_BYTES, bytes_before
 from membudget_engine.writer import Writer
 from membudget_runtime.errors import NoRoom, ValueTooLarge
@@ -52,7 +51,6 @@ UPLOADS_FOLDER: Final = ".uploads"
 MOST_KEPT: Final = 100
 """Of one collection; the ones longest unused are forgotten."""
 
-_DIGEST_BYTES: Final = 16
 _RECORD_BYTES: Final = 1_500
 """Of one beside its text and vector: objects and their places."""
 
@@ -163,8 +161,7 @@ class _Chain:
         """The same records."""
         for record in records:
             vector = b"" if record.vector is None else record.vector.tobytes()
-            told = msgspec.msgpack.encode(record.chunk)
-            self.digest = hashlib.blake2b(self.digest + told + vector, digest_size=_DIGEST_BYTES).digest()
+            self.digest = chained_digest(self.digest, record.chunk, vector)
             self.last = record
             yield record
 

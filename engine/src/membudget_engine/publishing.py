@@ -36,6 +36,7 @@ from membudget_engine.index.publication import building_folder, next_number, pub
 from membudget_engine.overlay import Overlay
 from membudget_engine.sealing import write_logged, write_merged
 from membudget_engine.served_indexes import ServedIndexes
+from membudget_engine.write_problems import Concern
 from membudget_runtime.errors import NoRoom, ValueTooLarge
 from membudget_runtime.ledger import Ledger
 
@@ -92,6 +93,12 @@ class Publishing:
             SealPending: there are as many segments as there may be.
             BuildFailed, OSError and what opening a generation raises: likewise.
         """
+        sealed = self._seal(held)
+        # Whoever asked for it: what the background could not do is done.
+        self._catalog.problems.end(held.name, Concern.SEALING)
+        return sealed
+
+    def _seal(self, held: Held) -> bool:
         with held.sealing, self._catalog.use(held.name) as opened:
             overlay = opened.overlay
             assert overlay is not None
@@ -102,7 +109,7 @@ class Publishing:
             if not through or not count:
                 return False
             if len(dead) >= MOST_SEGMENTS:
-                waiting = held.merging_problem or "they are being merged"
+                waiting = self._catalog.problems.reason(held.name, Concern.MERGING) or "they are being merged"
                 raise SealPending(f"{held.name} has {len(dead)} segments, no more are possible: {waiting}")
             manifest = opened.manifest
             plan = _plan(opened.generation, through)
@@ -151,6 +158,7 @@ class Publishing:
         if generation is None:
             return False
         passed(Failpoint.COMPACTED)
+        self._catalog.problems.end(held.name, Concern.MERGING)
         self._indexes.settle()
         log.info("%s: %d segments are one in generation %d", held.name, len(run), generation.manifest.generation)
         return True

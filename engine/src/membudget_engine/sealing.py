@@ -19,9 +19,9 @@ from membudget_engine.embedder import Vectors
 from membudget_engine.errors import BuildFailed
 from membudget_engine.index.dead_rows import DeadRows
 from membudget_engine.index.generations import SegmentFolder
-from membudget_engine.index.manifest import VECTORS_FILE
+from membudget_engine.index.manifest import VECTORS_FILE, verify_file
 from membudget_engine.index.steady_file import SteadyFile
-from membudget_engine.index.vector_file import FLOAT_BYTES, block_rows, mapped_rows
+from membudget_engine.index.vector_file import FLOAT_BYTES, row_blocks
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStoreWriter
 from membudget_engine.stores.write_log import WriteLog
@@ -53,22 +53,27 @@ def write_logged(building: Path, written: WriteLog, after: int, through: int, gi
 
 
 def write_merged(building: Path, former: Sequence[tuple[SegmentFolder, DeadRows]], given_up: Callable[[], bool]) -> int:
-    """The rows of these segments that hold, in their order; gives how many. Raises as write_logged."""
+    """The rows of these segments that hold, in their order; gives how many.
+
+    Their files are compared with their manifests first: damage that is copied would be sound by the new one.
+    Raises FileDamaged, ChunkStoreInvalid, and as write_logged.
+    """
     count = 0
     with _files(building) as (store, plain):
         rows = SteadyFile(plain)
         for segment, dead in former:
             live = dead.count - dead.dead
+            for name in (CHUNKS_FILE, VECTORS_FILE):
+                _go_on(building, given_up)
+                verify_file(segment.directory, segment.manifest, name)
             vectors, dimension = segment.directory / VECTORS_FILE, segment.manifest.dimension
             if (
                 store.copy(segment.directory / CHUNKS_FILE, dead.numbers()) != live
                 or vectors.stat().st_size != dead.count * dimension * FLOAT_BYTES
             ):
                 raise BuildFailed(f"{segment.directory} has not the {dead.count} rows of its manifest: rebuild it")
-            step = block_rows(dimension)
-            for first in range(0, dead.count, step):
+            for first, block in row_blocks(vectors, dead.count, dimension):
                 _go_on(building, given_up)
-                block = mapped_rows(vectors, first, min(step, dead.count - first), dimension)
                 rows.write(np.ascontiguousarray(block[~dead.flags(first, len(block))]).data)
             count += live
     return count

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from membudget_contract import metric_names
+from membudget_engine.catalog import anonymous_bytes
 from membudget_engine.collection import Collection
 from membudget_engine.http_answers import Refused, failed, json, message, unrouted
 from membudget_engine.http_document import PATH, document
@@ -31,6 +32,7 @@ from membudget_engine.index.manifest import Reduced
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.search import Answer, AnsweredBy, Hit, Search
 from membudget_engine.settings import WAITING_QUERIES, query_workers
+from membudget_engine.write_problems import Problem
 
 DEFAULT_HITS: Final = 5
 
@@ -72,8 +74,12 @@ class CollectionView(msgspec.Struct, frozen=True):
     """Of the true ten neighbours, as measured when it was built; null for an index that finds them all."""
     index_bytes: int
     """On disk, of what a query reads."""
+    memory_bytes: int
+    """Anonymous memory that is this collection's alone: codes, a loaded index, what was written, dead rows."""
     reduction: Reduced | None
     """How vectors came to have fewer places than the embedder gives them, and what it cost; null where they did not."""
+    problems: tuple[Problem, ...]
+    """Why writes to it are refused, or will be; none where nothing is wrong, and in an engine that only reads."""
 
 
 class SearchApi:
@@ -143,7 +149,8 @@ class SearchApi:
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def _collections(self, _request: Request) -> Response:
-        views = [_view(name, opened) for name, opened in self._search.catalog.collections.items()]
+        catalog = self._search.catalog
+        views = [_view(name, opened, catalog.problems.of(name)) for name, opened in catalog.collections.items()]
         return json(msgspec.json.encode(views))
 
     async def _post_search(self, request: Request) -> Response:
@@ -187,7 +194,7 @@ class SearchApi:
             raise Refused(503, "Stopping", "this engine is stopping; ask another one")
 
 
-def _view(name: str, opened: Collection) -> CollectionView:
+def _view(name: str, opened: Collection, problems: tuple[Problem, ...]) -> CollectionView:
     manifest = opened.manifest
     return CollectionView(
         name=name,
@@ -199,7 +206,9 @@ def _view(name: str, opened: Collection) -> CollectionView:
         representation=manifest.representation,
         recall=manifest.recall,
         index_bytes=manifest.index_bytes,
+        memory_bytes=anonymous_bytes([opened]),
         reduction=manifest.reduction,
+        problems=problems,
     )
 
 

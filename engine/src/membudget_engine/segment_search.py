@@ -11,6 +11,7 @@ Lists are chosen segment by segment: centroids of segments of different sizes ca
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from operator import itemgetter
 
@@ -28,49 +29,53 @@ Found = tuple[float, int]
 """Score and row of one hit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one query asks of every segment."""
+
+    vector: Vectors
+    """One, of shape (1, dimension)."""
+    hits: int
+    effort: Effort = Effort.FULL
+
+    def compared_rows(self, manifest: Manifest) -> int:
+        """Of a Compact segment or generation: so many of the best by code, no fewer than hits."""
+        return max(self.hits, compared_rows(manifest, self.hits, self.effort))
+
+
 def find_nearest(
-    manifest: Manifest,
-    segments: Sequence[Segment],
-    dead: Sequence[DeadRows],
-    vector: Vectors,
-    hits: int,
-    effort: Effort,
+    manifest: Manifest, segments: Sequence[Segment], dead: Sequence[DeadRows], question: Question
 ) -> list[Found]:
-    """Scores and rows of those that hold and are nearest to one vector of shape (1, dimension), best first.
+    """Scores and rows of those that hold and are nearest, best first.
 
     Segments are oldest first, as their manifest has them. Raises QueryInvalid, IndexClosed.
     """
     if manifest.representation == "Compact":
-        return _compared_once(manifest, segments, dead, vector, hits, effort)
+        return _compared_once(manifest, segments, dead, question)
     found: list[Found] = []
     first = 0
     for segment, its_dead in zip(segments, dead, strict=True):
-        scores, rows = segment.find(vector, hits, its_dead, effort)
+        scores, rows = segment.find(question.vector, question.hits, its_dead, question.effort)
         found += [(score, first + row) for score, row in zip(scores.tolist(), rows.tolist(), strict=True) if row >= 0]
         first += its_dead.count
     found.sort(key=itemgetter(0), reverse=True)
-    return found[:hits]
+    return found[: question.hits]
 
 
 def _compared_once(
-    manifest: Manifest,
-    segments: Sequence[Segment],
-    dead: Sequence[DeadRows],
-    vector: Vectors,
-    hits: int,
-    effort: Effort,
+    manifest: Manifest, segments: Sequence[Segment], dead: Sequence[DeadRows], question: Question
 ) -> list[Found]:
-    query = RotatedQuery(vector)
+    query = RotatedQuery(question.vector)
     candidates = [
-        segment.candidates(query, max(hits, compared_rows(segment.folder.manifest, hits, effort)), its_dead)
+        segment.candidates(query, question.compared_rows(segment.folder.manifest), its_dead)
         for segment, its_dead in zip(segments, dead, strict=True)
     ]
     if len(candidates) > 1:
-        candidates = _first_by_code(candidates, max(hits, compared_rows(manifest, hits, effort)))
-    scores, rows = compared(vector[0], candidates)
+        candidates = _first_by_code(candidates, question.compared_rows(manifest))
+    scores, rows = compared(question.vector[0], candidates)
     first = accumulate((its_dead.count for its_dead in dead), initial=0)
     numbered = np.concatenate([begin + own for begin, own in zip(first, rows, strict=False)])
-    best = np.argsort(-scores, kind="stable")[:hits]
+    best = np.argsort(-scores, kind="stable")[: question.hits]
     return list(zip(scores[best].tolist(), numbered[best].tolist(), strict=True))
 
 

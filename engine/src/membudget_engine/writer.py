@@ -35,6 +35,7 @@ from membudget_engine.publishing import SEAL, WRITING_THREADS, Publishing
 from membudget_engine.sealing import write_batch
 from membudget_engine.served_indexes import ServedIndexes
 from membudget_engine.stores.write_log import LOG_FILE, Write
+from membudget_engine.write_problems import Concern
 from membudget_runtime.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,7 @@ class Writer:
                 raise WriteInvalid(f"{rows} chunks take {growth} bytes, {DELTA_BYTES} is the most at once")
             held.refusing = True
             self._due.wake()
-            waiting = held.problem or "they are being sealed"
+            waiting = self._catalog.problems.reason(name, Concern.SEALING) or "they are being sealed"
             raise SealPending(f"{name}: {held_bytes} of {DELTA_BYTES} bytes hold unsealed writes: {waiting}")
         with self._ledger.reserve(INDEX, growth, self._ledger.bounds.ranking.priority(name)):
             overlay.delta.grow(rows)

@@ -19,10 +19,9 @@ import numpy.typing as npt
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import BuildFailed
 from membudget_engine.index.manifest import INDEX_FILE, VECTORS_FILE, IndexType, Representation
-from membudget_engine.index.recall import ROWS_PER_BLOCK as RECALL_ROWS
-from membudget_engine.index.recall import merged_best, recall, recall_sample
+from membudget_engine.index.recall import COMPARED_ROWS, merged_best, recall, recall_sample
 from membudget_engine.index.steady_file import SteadyFile
-from membudget_engine.index.vector_file import FLOAT_BYTES, ScatteredRows, block_rows, mapped_rows, nearest_lists
+from membudget_engine.index.vector_file import FLOAT_BYTES, ScatteredRows, block_rows, nearest_lists, row_blocks
 
 FLAT_BELOW = 10_000
 """Vectors: a full scan of 9,999 with 384 places takes 0.6 ms, finds everything, and needs no training."""
@@ -152,9 +151,7 @@ def _write_flat(stream: SteadyFile, head: bytes, index: faiss.Index, vectors: Pa
     # FAISS counts the vectors of a flat index in floats, codes in bytes.
     length = count * (index.d if isinstance(index, faiss.IndexFlatIP) else code_bytes)
     stream.write(head[:-_LENGTH_BYTES] + struct.pack("<Q", length))
-    step = block_rows(index.d)
-    for first in range(0, count, step):
-        block = mapped_rows(vectors, first, min(step, count - first), index.d)
+    for _, block in row_blocks(vectors, count, index.d):
         stream.write(_encoded(index, block).data)
 
 
@@ -197,8 +194,7 @@ def _reached(index: faiss.Index, vectors: Path, count: int, nearest: _Int64 | No
         np.put_along_axis(probed, lists, values=True, axis=1)
     scores = np.full(sample.neighbours.shape, -np.inf, dtype=np.float32)
     found = np.full(sample.neighbours.shape, -1, dtype=np.int64)
-    for first in range(0, count, RECALL_ROWS):
-        block = mapped_rows(vectors, first, min(RECALL_ROWS, count - first), index.d)
+    for first, block in row_blocks(vectors, count, index.d, COMPARED_ROWS):
         ids = np.arange(first, first + len(block), dtype=np.int64)
         likeness = sample.queries @ _decoded(index, block).T
         unseen = ~probed[:, np.zeros_like(ids) if nearest is None else nearest[ids]]

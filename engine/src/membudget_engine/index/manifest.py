@@ -177,23 +177,25 @@ def verify(
     directory: Path, manifest: Manifest, compared: frozenset[ComparedFile] = frozenset()
 ) -> frozenset[ComparedFile]:
     """Compares every listed file with its entry, but those that were; gives all of them. Raises FileDamaged."""
-    seen: set[ComparedFile] = set()
-    for name, expected in manifest.files.items():
-        file = directory / name
-        try:
-            now = _as_it_is(file, expected.sha256)
-            sized = now.bytes == expected.bytes
-            found = entry_of(file) if sized and now not in compared else None
-        except OSError as error:
-            raise FileDamaged(f"{file} cannot be read ({error.strerror}): rebuild the generation") from error
-        if not sized:
-            raise FileDamaged(
-                f"{file} has {now.bytes} bytes, its manifest says {expected.bytes}: rebuild the generation"
-            )
-        if found not in {None, expected}:
-            raise FileDamaged(f"{file} has another sha256 than its manifest says: rebuild the generation")
-        seen.add(now)
-    return frozenset(seen)
+    return frozenset(verify_file(directory, manifest, name, compared) for name in manifest.files)
+
+
+def verify_file(
+    directory: Path, manifest: Manifest, name: str, compared: frozenset[ComparedFile] = frozenset()
+) -> ComparedFile:
+    """Compares one listed file with its entry, unless it was. Raises FileDamaged."""
+    file, expected = directory / name, manifest.files[name]
+    try:
+        now = _as_it_is(file, expected.sha256)
+        sized = now.bytes == expected.bytes
+        found = entry_of(file) if sized and now not in compared else None
+    except OSError as error:
+        raise FileDamaged(f"{file} cannot be read ({error.strerror}): rebuild the generation") from error
+    if not sized:
+        raise FileDamaged(f"{file} has {now.bytes} bytes, its manifest says {expected.bytes}: rebuild the generation")
+    if found not in {None, expected}:
+        raise FileDamaged(f"{file} has another sha256 than its manifest says: rebuild the generation")
+    return now
 
 
 def _as_it_is(file: Path, sha256: str) -> ComparedFile:

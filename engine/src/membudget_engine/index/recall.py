@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
+from membudget_engine.index.vector_file import ScatteredRows, row_blocks
 
 HITS = 10
 QUERIES = 400
 """Tells recall within 0.005 or so, one standard error at .95 of 4,000 neighbours."""
 
 _SEED = 20_261_121
-ROWS_PER_BLOCK = 512
-"""3 MB while it is compared."""
+COMPARED_ROWS = 512
+"""At once: 0.8 MB of scores."""
 
 _RowIds = npt.NDArray[np.int64]
 
@@ -45,9 +46,8 @@ def recall(found: _RowIds, exact: _RowIds) -> float:
 
 def recall_sample(vectors: Path, count: int, dimension: int) -> RecallSample:
     """Exact neighbours of up to 400 rows, 10 each or all there are; reads the whole file once, 512 rows at a time."""
-    source = np.memmap(vectors, dtype=np.float32, mode="r", shape=(count, dimension))
     rows = np.sort(np.random.default_rng(_SEED).choice(count, min(count, QUERIES), replace=False))
-    queries = np.ascontiguousarray(source[rows])
+    queries = ScatteredRows(vectors, count, dimension)[rows]
     return RecallSample(queries, rows, nearest_rows(vectors, count, dimension, queries, rows))
 
 
@@ -56,14 +56,7 @@ def nearest_rows(vectors: Path, count: int, dimension: int, queries: Vectors, ro
     hits = min(HITS, count - 1)
     scores = np.full((len(rows), hits), -np.inf, dtype=np.float32)
     neighbours = np.full((len(rows), hits), -1, dtype=np.int64)
-    for first in range(0, count, ROWS_PER_BLOCK):
-        block = np.memmap(  # mapped anew: pages of blocks that are done leave the resident set with their mapping
-            vectors,
-            dtype=np.float32,
-            mode="r",
-            offset=first * dimension * np.dtype(np.float32).itemsize,
-            shape=(min(ROWS_PER_BLOCK, count - first), dimension),
-        )
+    for first, block in row_blocks(vectors, count, dimension, COMPARED_ROWS):
         ids = np.arange(first, first + len(block), dtype=np.int64)
         likeness = queries @ block.T
         likeness[rows[:, None] == ids] = -np.inf

@@ -3,7 +3,8 @@
 It does not cover reading the source (ingest) nor the index and publishing (build). Rows are staged in `.ingesting`
 beside the generations: vectors are synced, then the chunk store commits, then `progress.json` is put in place of the
 last one. Whoever finds it cuts both files back to what it says and reads on from its position, if the source is still
-the same. A batch ends by its bytes; its chunks and vectors, and what is embedded of it, are all that is in memory.
+the same. First he compares all rows with its digest: a generation of damaged ones would hide the last good one. A batch
+ends by its bytes; its chunks and vectors, and what is embedded of it, are all that is in memory.
 """
 
 import os
@@ -11,8 +12,9 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Annotated, BinaryIO, Final
 
 import msgspec
 import numpy as np
@@ -23,7 +25,9 @@ from membudget_engine.errors import BuildFailed, SourceInvalid
 from membudget_engine.index.build import Plan, build_bytes, publish_next, sole_builder, training_rows_of
 from membudget_engine.index.generations import Generation
 from membudget_engine.index.manifest import VECTORS_FILE, Representation
-from membudget_engine.ingest.record import Record, Source, Step, through
+from membudget_engine.index.vector_file import FLOAT_BYTES
+from membudget_engine.ingest.chunk import Chunk
+from membudget_engine.ingest.record import Record, Source, Step, chained_digest, through
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStoreWriter
 from membudget_engine.stores.write_log import LOG_FILE
 
@@ -39,14 +43,19 @@ _RECORD_BYTES: Final = 1_500
 """Of one beside its text and vector: objects and their places."""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class Progress(msgspec.Struct, frozen=True):
     """How far a source was staged, and in all so far."""
 
     source: str
     """Its identity, and what is done to it: another one begins anew."""
-    rows: int = 0
-    position: int = 0
-    filtered: int = 0
+    digest: str
+    """Of all staged rows, chained; empty before the first."""
+    rows: _Count = 0
+    position: _Count = 0
+    filtered: _Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,8 @@ def ingest(ingestion: Ingestion, progress: Callable[[Progress], None]) -> Genera
 
     Raises:
         BuildFailed: nothing to store, not enough memory (with the figure), or a full volume.
-        SourceInvalid, ChunkStoreInvalid, BuildInProgress, OSError: likewise nothing was published.
+        ChunkStoreInvalid: an id twice, or what was staged is damaged.
+        SourceInvalid, BuildInProgress, OSError: likewise nothing was published.
     """
     ingestion.target.mkdir(parents=True, exist_ok=True)
     with sole_builder(ingestion.target):
@@ -99,14 +109,19 @@ def _staged(ingestion: Ingestion, staging: Path, progress: Callable[[Progress], 
     dimension = _dimension(ingestion)
     vectors_file = staging / VECTORS_FILE
     try:
-        with ChunkStoreWriter(staging / CHUNKS_FILE, rows=done.rows) as store, vectors_file.open("ab") as vectors:
-            vectors.truncate(done.rows * dimension * np.dtype(np.float32).itemsize)
+        with ChunkStoreWriter(staging / CHUNKS_FILE, rows=done.rows) as store, vectors_file.open("a+b") as vectors:
+            _check_staged(staging, done, store, vectors, dimension)
+            vectors.truncate(done.rows * dimension * FLOAT_BYTES)
             for batch, filtered, position in _batches(ingestion, done.position, dimension):
-                vectors.write(_vectors(batch, ingestion.embedder, dimension).data)
+                rows = _vectors(batch, ingestion.embedder, dimension)
+                vectors.write(rows.data)
                 _sync(vectors)
                 store.add(record.chunk for record in batch)
                 store.commit()
-                done = _put_progress(staging, done, len(batch), filtered, position)
+                digest = _chained(done.digest, zip((record.chunk for record in batch), rows, strict=True))
+                now = Progress(done.source, digest, done.rows + len(batch), position, done.filtered + filtered)
+                _put_progress(staging, now)
+                done = now
                 progress(done)
             if not done.rows:
                 raise BuildFailed(f"no chunks for {ingestion.target}: an empty generation would hide the last good one")
@@ -116,15 +131,30 @@ def _staged(ingestion: Ingestion, staging: Path, progress: Callable[[Progress], 
     return done.rows
 
 
-def _put_progress(staging: Path, done: Progress, rows: int, filtered: int, position: int) -> Progress:
+def _check_staged(staging: Path, done: Progress, store: ChunkStoreWriter, vectors: BinaryIO, dimension: int) -> None:
+    """Compares every row with the digest. Raises BuildFailed where they differ, ChunkStoreInvalid."""
+    if not done.rows:
+        return
+    vectors.seek(0)
+    rows = iter(partial(vectors.read, dimension * FLOAT_BYTES), b"")
+    if _chained("", zip(store.chunks(), rows, strict=False)) != done.digest:
+        raise BuildFailed(f"{staging} has other rows than were staged: it is damaged; remove it, and build again")
+
+
+def _chained(digest: str, rows: Iterable[tuple[Chunk, bytes | Vectors]]) -> str:
+    chained = bytes.fromhex(digest)
+    for chunk, vector in rows:
+        chained = chained_digest(chained, chunk, bytes(vector))
+    return chained.hex()
+
+
+def _put_progress(staging: Path, now: Progress) -> None:
     """Puts the new progress in place of the last one, in one step that holds once this returns."""
-    now = Progress(done.source, done.rows + rows, position, done.filtered + filtered)
     aside = staging / f"{PROGRESS_FILE}.part"
     with aside.open("wb") as stream:
         stream.write(msgspec.json.encode(now))
         _sync(stream)
     aside.rename(staging / PROGRESS_FILE)
-    return now
 
 
 def _found_progress(ingestion: Ingestion, staging: Path) -> Progress:
@@ -133,12 +163,12 @@ def _found_progress(ingestion: Ingestion, staging: Path) -> Progress:
     try:
         found = decode_json((staging / PROGRESS_FILE).read_bytes(), Progress)
     except (OSError, msgspec.DecodeError):
-        found = Progress("")
+        found = Progress("", "")
     if found.source == identity:
         return found
     for file in staging.iterdir():
         file.unlink()
-    return Progress(identity)
+    return Progress(identity, "")
 
 
 def _dimension(ingestion: Ingestion) -> int:

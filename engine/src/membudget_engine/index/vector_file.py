@@ -3,8 +3,10 @@
 It does not cover writing the file (build) nor what is made of its rows (faiss_writer, compact_build, recall).
 """
 
+import os
+from collections.abc import Generator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import faiss
 import numpy as np
@@ -16,8 +18,8 @@ from membudget_engine.index.float_rows import MADV_RANDOM
 from membudget_engine.index.page_advice import PAGE_BYTES, PageRange, advise
 from membudget_engine.index.row_prefetch import RowPrefetch
 
-ROWS_PER_BATCH: Final = 10_000
-
+ROWS_PER_BLOCK: Final = 10_000
+"""At most, where rows are short."""
 FLOAT_BYTES: Final = 4
 
 _ROWS_PREFETCHED: Final = 1_000
@@ -31,38 +33,62 @@ def block_rows(dimension: int) -> int:
     return max(1, _BLOCK_BYTES // (dimension * FLOAT_BYTES))
 
 
-def mapped_rows(vectors: Path, first: int, rows: int, dimension: int) -> Vectors:
-    """So many rows from the first on, without copying them.
+def row_blocks(
+    vectors: Path, count: int, dimension: int, most_rows: int = ROWS_PER_BLOCK
+) -> Generator[tuple[int, Vectors]]:
+    """All rows in the order of the file, 2 MB or `most_rows` at a time: the number of a block's first row, the block.
 
-    Mapped anew for each call: pages of batches that are done leave the resident set with their mapping.
-    Raises FileDamaged when the file ends before them, OSError.
+    Read by request, the next block meanwhile. The kernel, left to itself, reads ahead 8 MB twice where the disk is set
+    so; pages on their way cannot be reclaimed, and a build in a small cgroup was killed for them. Each block is a
+    mapping of its own: pages of those that are done leave the resident set with it.
+
+    Raises FileDamaged when the file ends before its rows, OSError.
     """
+    step = min(block_rows(dimension), most_rows)
+    with vectors.open("rb") as stream:
+        _ask(stream, 0, step, dimension)
+        for first in range(0, count, step):
+            block = _mapped(vectors, first, min(step, count - first), dimension)
+            _ask(stream, first + step, step, dimension)
+            yield first, block
+
+
+def _ask(stream: BinaryIO, first: int, rows: int, dimension: int) -> None:
+    row_bytes = dimension * FLOAT_BYTES
+    os.posix_fadvise(stream.fileno(), first * row_bytes, rows * row_bytes, os.POSIX_FADV_WILLNEED)
+
+
+def _mapped(vectors: Path, first: int, count: int, dimension: int) -> Vectors:
+    """So many rows, without copying them and with nothing read that is not asked for."""
     offset = first * dimension * FLOAT_BYTES
     try:
-        return np.memmap(vectors, dtype=np.float32, mode="r", offset=offset, shape=(rows, dimension))
+        rows = np.memmap(vectors, dtype=np.float32, mode="r", offset=offset, shape=(count, dimension))
     except ValueError as error:
-        raise FileDamaged(f"{vectors} ends before row {first + rows}: rebuild the generation") from error
+        raise FileDamaged(f"{vectors} ends before row {first + count}: rebuild the generation") from error
+    begin = int(rows.ctypes.data)
+    end = begin + rows.nbytes
+    advise(PageRange(begin // PAGE_BYTES * PAGE_BYTES, -(-end // PAGE_BYTES) * PAGE_BYTES), MADV_RANDOM)
+    return rows
 
 
 class ScatteredRows:
     """Rows of the file in any order, each page read for itself and all of a block side by side.
 
-    What the kernel reads ahead around a row, up to 8 MB, would push out what is still needed where memory is short.
+    Raises FileDamaged when the file ends before its rows, OSError.
     """
 
     def __init__(self, vectors: Path, count: int, dimension: int) -> None:
-        self._rows = mapped_rows(vectors, 0, count, dimension)
+        self._rows = _mapped(vectors, 0, count, dimension)
         self._row_bytes = dimension * FLOAT_BYTES
         self._start = int(self._rows.ctypes.data)
         self._prefetch = RowPrefetch()
-        end = self._start + self._rows.nbytes
-        advise(PageRange(self._start, -(-end // PAGE_BYTES) * PAGE_BYTES), MADV_RANDOM)
 
     def __getitem__(self, rows: _Int64) -> Vectors:
         """A copy of these rows."""
         copied = np.empty((len(rows), self._rows.shape[1]), dtype=np.float32)
-        for place in range(0, len(rows), _ROWS_PREFETCHED):
-            block = rows[place : place + _ROWS_PREFETCHED]
+        step = min(_ROWS_PREFETCHED, block_rows(copied.shape[1]))
+        for place in range(0, len(rows), step):
+            block = rows[place : place + step]
             first = self._start + block * self._row_bytes
             begin = first // PAGE_BYTES * PAGE_BYTES
             end = -(-(first + self._row_bytes) // PAGE_BYTES) * PAGE_BYTES
@@ -74,8 +100,7 @@ class ScatteredRows:
 def nearest_lists(vectors: Path, count: int, quantizer: faiss.Index) -> _Int64:
     """The nearest centroid of each row; 8 bytes a row."""
     nearest = np.empty(count, dtype=np.int64)
-    for first in range(0, count, ROWS_PER_BATCH):
-        rows = min(ROWS_PER_BATCH, count - first)
-        _, found = quantizer.search(mapped_rows(vectors, first, rows, quantizer.d), 1)
-        nearest[first : first + rows] = found[:, 0]
+    for first, block in row_blocks(vectors, count, quantizer.d):
+        _, found = quantizer.search(block, 1)
+        nearest[first : first + len(block)] = found[:, 0]
     return nearest

@@ -3,15 +3,21 @@
 It does not cover reading any format (python_source, document_source, vector_source) nor storing (index/staged_build).
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.ingest.chunk import Chunk
 
 Step = Callable[[Chunk], Chunk | None]
 """Maps a chunk to another one, or filters it out with None."""
+
+
+_DIGEST_BYTES: Final = 16
 
 
 class Record(NamedTuple):
@@ -45,6 +51,12 @@ class Source(Protocol):
     def records(self, position: int) -> Iterator[Record]:
         """From there on, a few in memory at a time. Raises SourceInvalid, OSError."""
         ...
+
+
+def chained_digest(digest: bytes, chunk: Chunk, vector: bytes) -> bytes:
+    """Of everything up to this chunk and its vector, from that of everything before it; b"" before the first."""
+    told = msgspec.msgpack.encode(chunk)
+    return hashlib.blake2b(digest + told + vector, digest_size=_DIGEST_BYTES).digest()
 
 
 def through(steps: Iterable[Step], records: Iterator[Record]) -> Iterator[tuple[Record | None, int]]:

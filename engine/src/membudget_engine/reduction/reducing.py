@@ -15,6 +15,7 @@ import numpy as np
 from membudget_engine.errors import BuildFailed
 from membudget_engine.index.manifest import REDUCTION_FILE, VECTORS_FILE, Reduced
 from membudget_engine.index.recall import nearest_rows, recall, recall_sample
+from membudget_engine.index.vector_file import ScatteredRows, row_blocks
 from membudget_engine.reduction.pca import Fit, Reduction, write_reduction
 
 DEFAULT_DIMENSION: Final = 256
@@ -46,9 +47,8 @@ def reduce_vectors(building: Path, count: int, full_dimension: int, dimension: i
     sample = recall_sample(vectors, count, full_dimension)
     aside = vectors.with_name(f"{VECTORS_FILE}.reduced")
     with aside.open("wb") as stream:
-        for first in range(0, count, BATCH_ROWS):
-            rows = _rows(vectors, count, full_dimension)[first : first + BATCH_ROWS]
-            stream.write(reduction.rows(np.asarray(rows)).data)
+        for _, block in row_blocks(vectors, count, full_dimension, BATCH_ROWS):
+            stream.write(reduction.rows(block).data)
     asked = np.ascontiguousarray(sample.queries @ reduction.components.T)
     found = nearest_rows(aside, count, dimension, asked, sample.rows)
     share = recall(found, sample.neighbours)
@@ -65,8 +65,9 @@ def reduce_vectors(building: Path, count: int, full_dimension: int, dimension: i
 
 def _fitted(vectors: Path, count: int, full_dimension: int, dimension: int) -> Reduction:
     fit = Fit(full_dimension)
+    source = ScatteredRows(vectors, count, full_dimension)
     for batch in _sample(count):
-        fit.add(_rows(vectors, count, full_dimension)[batch])
+        fit.add(source[batch])
     return fit.reduction(dimension)
 
 
@@ -76,8 +77,3 @@ def _sample(count: int) -> Iterator[np.ndarray[tuple[int], np.dtype[np.int64]]]:
     rows = np.sort(chosen)
     for first in range(0, len(rows), BATCH_ROWS):
         yield rows[first : first + BATCH_ROWS]
-
-
-def _rows(vectors: Path, count: int, dimension: int) -> np.memmap[tuple[int, int], np.dtype[np.float32]]:
-    """Mapped anew for each batch: pages of those that are done leave the resident set with their mapping."""
-    return np.memmap(vectors, dtype=np.float32, mode="r", shape=(count, dimension))

@@ -7,8 +7,8 @@ compressed one is a BLOB, a plain one TEXT, so the column's type tells them apar
 
 import sqlite3
 import zlib
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
@@ -45,6 +45,21 @@ _COPY = f"""INSERT INTO chunks (row, {_COLUMNS}) SELECT row_number() OVER (ORDER
     FROM former.chunks WHERE row NOT IN (SELECT row FROM temp.dropped) ORDER BY row"""  # noqa: S608 - constants
 _OTHER_ROWS = "SELECT min(row) <> 0 OR max(row) <> count(*) - 1 FROM chunks"
 _HAS_PATH = "SELECT 1 FROM chunks WHERE path = ? LIMIT 1"
+_IN_ORDER = f"SELECT {_COLUMNS} FROM chunks ORDER BY row"  # noqa: S608 - constants
+
+_DAMAGE: Final = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_SCHEMA,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+)
+"""What SQLite says of a file that is not as it was written; the third of a torn schema. All else is the volume's."""
+_PRIMARY: Final = 0xFF
+"""Of an extended result code."""
+_ADVICE_TO_READER: Final = "take another generation or rebuild"
+_ADVICE_TO_BUILDER: Final = "its folder is damaged: remove that, and build again"
 
 _Stored = tuple[str, str, str, ChunkKind, str, str, str, str | bytes, int, int]
 
@@ -53,19 +68,25 @@ class ChunkStoreWriter:
     """Writes a new store. Leaving the with block without seal() leaves a file that no reader accepts."""
 
     def __init__(self, file: Path, rows: int | None = None) -> None:
-        """With `rows`, the store keeps what was committed across a crash; so many rows of it are gone on from."""
+        """With `rows`, the store keeps what was committed across a crash; so many rows of it are gone on from.
+
+        Raises ChunkStoreInvalid when the file is there and must not be, or is damaged.
+        """
         if rows is None and file.exists():
             raise ChunkStoreInvalid(f"{file} exists: a chunk store is written once, into a new folder")
         self._file = file
         self._rows = rows or 0
         self._connection = sqlite3.connect(file, isolation_level=None, uri=True)
-        self._execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        # No journal, no syncs: a half-written store is thrown away with its folder, seal() syncs the whole file.
-        self._execute("PRAGMA journal_mode = OFF" if rows is None else "PRAGMA journal_mode = TRUNCATE")
-        self._execute("PRAGMA synchronous = OFF" if rows is None else "PRAGMA synchronous = FULL")
-        self._execute("BEGIN")
-        self._execute(_SCHEMA if rows is None else _SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS", 1))
-        self._execute("DELETE FROM chunks WHERE row >= ?", (self._rows,))
+        with ExitStack() as on_failure, _damage_told(file, _ADVICE_TO_BUILDER):
+            on_failure.callback(self._connection.close)
+            self._execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            # No journal, no syncs: a half-written store is thrown away with its folder, seal() syncs the whole file.
+            self._execute("PRAGMA journal_mode = OFF" if rows is None else "PRAGMA journal_mode = TRUNCATE")
+            self._execute("PRAGMA synchronous = OFF" if rows is None else "PRAGMA synchronous = FULL")
+            self._execute("BEGIN")
+            self._execute(_SCHEMA if rows is None else _SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS", 1))
+            self._execute("DELETE FROM chunks WHERE row >= ?", (self._rows,))
+            on_failure.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +115,7 @@ class ChunkStoreWriter:
 
         Raises ChunkStoreInvalid when the former store cannot be read, or has an id that came before.
         """
-        try:
+        with _damage_told(former, _ADVICE_TO_READER):
             self._execute("COMMIT")
             self._execute("ATTACH ? AS former", (f"{former.absolute().as_uri()}?mode=ro&immutable=1",))
             self._execute("CREATE TEMP TABLE dropped (row INTEGER PRIMARY KEY)")
@@ -108,12 +129,21 @@ class ChunkStoreWriter:
             self._execute("COMMIT")
             self._execute("DETACH former")
             self._execute("BEGIN")
-        except sqlite3.OperationalError:
-            raise
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            # Python decodes what SQLite says, which quotes damaged names as they are.
-            raise ChunkStoreInvalid(f"{former}: {error}; take another generation or rebuild") from error
         return rows
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Those that it goes on from, in their order, after a look at the whole file.
+
+        Raises ChunkStoreInvalid where that finds damage; a text that is another one than was written, it cannot find.
+        """
+        with _damage_told(self._file, _ADVICE_TO_BUILDER):
+            told = self._first("PRAGMA integrity_check(1)")
+            if told != "ok" or self._first("SELECT count(*) FROM chunks") != self._rows or self._first(_OTHER_ROWS):
+                what = f"not the rows 0 to {self._rows - 1}" if told == "ok" else str(told).splitlines()[-1]
+                raise ChunkStoreInvalid(f"{self._file}: {what}; {_ADVICE_TO_BUILDER}")
+            with closing(self._connection.execute(_IN_ORDER)) as cursor:
+                for stored in cast("Iterator[_Stored]", cursor):
+                    yield _chunk(stored)
 
     def commit(self) -> None:
         """What was added holds from now on, where the store keeps it."""
@@ -131,6 +161,10 @@ class ChunkStoreWriter:
     def _execute(self, statement: str, values: Sequence[object] = ()) -> None:
         with closing(self._connection.execute(statement, values)):
             pass
+
+    def _first(self, statement: str) -> object:
+        with closing(self._connection.execute(statement)) as cursor:
+            return cast("tuple[object]", cursor.fetchone())[0]
 
 
 class ChunkStore:
@@ -205,7 +239,7 @@ class ChunkStore:
             with self._pool.connection() as connection:
                 yield connection
         except (sqlite3.Error, zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ChunkStoreInvalid(f"{self._file}: {error}; take another generation or rebuild") from error
+            raise ChunkStoreInvalid(f"{self._file}: {error}; {_ADVICE_TO_READER}") from error
 
     def _check_version(self) -> None:
         found = (self._number("PRAGMA application_id"), self._number("PRAGMA user_version"))
@@ -221,6 +255,18 @@ class ChunkStore:
     def _number(self, statement: str) -> int:
         with self._reading() as connection, closing(connection.execute(statement)) as cursor:
             return cast("tuple[int]", cursor.fetchone())[0]
+
+
+@contextmanager
+def _damage_told(file: Path, advice: str) -> Generator[None]:
+    """Raises ChunkStoreInvalid for what a damaged file says; what the volume does passes as sqlite3.Error."""
+    try:
+        yield
+    except (sqlite3.Error, zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
+        # UnicodeDecodeError: Python decodes what SQLite says, which quotes damaged names as they are.
+        if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & _PRIMARY not in _DAMAGE:
+            raise
+        raise ChunkStoreInvalid(f"{file}: {error}; {advice}") from error
 
 
 def _stored(chunk: Chunk) -> _Stored:

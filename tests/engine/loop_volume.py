@@ -1,0 +1,34 @@
+"""A file system of a test's own: an ext4 in a file, on a loop device. Needs root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+
+from memory_cgroup import require
+
+
+def require_loop_devices() -> None:
+    """Skips the test with the reason where there can be none; fails it under REQUIRE_CGROUP=1."""
+    able = os.geteuid() == 0 and Path("/dev/loop-control").exists() and shutil.which("mkfs.ext4") is not None
+    require(able, "a file system of one's own needs root, loop devices and mkfs.ext4")
+
+
+@contextlib.contextmanager
+def mounted(image: Path, folder: Path, options: str, *, past_the_page_cache: bool = False) -> Generator[str]:
+    """The image as a file system on a loop device, whose name is given; mounting replays its journal."""
+    folder.mkdir(exist_ok=True)
+    argv = ["losetup", "--find", "--show", f"--direct-io={'on' if past_the_page_cache else 'off'}", str(image)]
+    device = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        subprocess.run(["mount", "-t", "ext4", "-o", options, device, str(folder)], check=True)
+        try:
+            yield device.removeprefix("/dev/")
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
