@@ -196,6 +196,15 @@ def test_progress_that_says_nothing_begins_anew(tmp_path: Path, progress: bytes)
     assert [f"d{number}" for number in range(20)] == _ids(ingest(_ingestion(file, target), lambda _: None))
 
 
+def test_a_digest_that_is_none_begins_anew(tmp_path: Path, interrupted: tuple[Path, Path]) -> None:
+    """R-E16: damage in the progress itself."""
+    file, target = interrupted[0], tmp_path / "core"
+    progress = shutil.copytree(interrupted[1], target) / STAGING_FOLDER / "progress.json"
+    progress.write_text(json.dumps({**json.loads(progress.read_text()), "rows": 0, "digest": "none"}))
+
+    assert ingest(_ingestion(file, target), lambda _: None).manifest.count == 2_000
+
+
 def test_killed_at_any_moment_it_goes_on_and_ends_whole(tmp_path: Path) -> None:
     """R-E16, fault 55: by SIGKILL, from the first batch to the rename."""
     file = _documents(tmp_path, 3_000)

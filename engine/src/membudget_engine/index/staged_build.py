@@ -44,6 +44,7 @@ _RECORD_BYTES: Final = 1_500
 
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
+_Digest = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{32})?$")]
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -51,7 +52,7 @@ class Progress(msgspec.Struct, frozen=True):
 
     source: str
     """Its identity, and what is done to it: another one begins anew."""
-    digest: str
+    digest: _Digest
     """Of all staged rows, chained; empty before the first."""
     rows: _Count = 0
     position: _Count = 0
