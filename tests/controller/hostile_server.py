@@ -59,6 +59,10 @@ def listening(answer: Answer) -> Generator[tuple[int, list[bytes]]]:
             with connection, contextlib.suppress(OSError):
                 requests.append(connection.recv(1 << 16))
                 answer(connection)
+                # Closed with something unread, a connection is reset, and the answer may be lost on the way.
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    pass
 
         threading.Thread(target=serve, daemon=True).start()
         yield listener.getsockname()[1], requests

@@ -73,10 +73,10 @@ class Allocator:
         self._mallopt = getattr(symbols, "mallopt", None) if self.name == "glibc" else None
 
     def use_one_arena(self) -> bool:
-        """Let all threads allocate from one heap, so that freed memory can be given back whole.
+        """Let all threads allocate from one heap: a burst in many of them leaves less, and one to trim.
 
-        With an arena per thread `malloc_trim` returns about half; with one it returns all.
-        Must run before threads start. False where this allocator has no such switch.
+        What that gains and costs: docs/decisions/0018. Must run before threads start. False where this allocator has no
+        such switch.
         """
         return bool(self._mallopt and self._mallopt(_M_ARENA_MAX, 1))
 
