@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -31,14 +31,30 @@ class ProgramFailed(Exception):
     """A program did not do what it was started for, with the end of its log."""
 
 
-def start_module(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """A Python module of this installation as a process, with a log. Start it before any thread of this process."""
-    with log.open("wb") as output:
-        return _start(module, arguments, subprocess.DEVNULL, output, output)
+@contextlib.contextmanager
+def running_module(module: str, arguments: Sequence[str], log: Path) -> Generator[subprocess.Popen[bytes]]:
+    """A Python module of this installation as a process, with a log; stopped at the end.
+
+    Enter it before any thread of this process starts. Ctrl-C waits while the process starts: none is left behind.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with log.open("wb") as output:
+            process = _start(module, arguments, subprocess.DEVNULL, output, output)
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield process
+        finally:
+            stop(process)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_talking(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """The same, with pipes to its standard input and from its output; what it complains of is in the log."""
+    """One with pipes to its standard input and from its output; what it complains of is in the log.
+
+    Start it before any thread of this process.
+    """
     with log.open("wb") as output:
         return _start(module, arguments, subprocess.PIPE, subprocess.PIPE, output)
 
@@ -53,11 +69,13 @@ def _start(
         stdout=answers,
         stderr=complaints,
         start_new_session=True,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509  no thread was started yet, and prctl takes no lock
+        preexec_fn=_begin,  # noqa: PLW1509  no thread was started yet, and what it calls takes no lock
     )
 
 
-def _die_with_parent() -> None:
+def _begin() -> None:
+    """In the new process: it ends with its parent, and hears SIGINT."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from membudget_cli.programs import ProgramFailed, failure, free_port, start_module, stop, wait_ready
+from membudget_cli.programs import ProgramFailed, failure, free_port, running_module, wait_ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,8 @@ def build_index(folders: Folders, sources: list[str]) -> None:
     """Index the sources in a process of its own: what building peaks at is gone before serving starts."""
     arguments = [f"--source={source}" for source in sources]
     log = folders.root / "build.log"
-    process = start_module("membudget_engine", ["build", "--data", str(folders.data), *arguments], log)
-    try:
+    with running_module("membudget_engine", ["build", "--data", str(folders.data), *arguments], log) as process:
         code = process.wait()
-    finally:
-        stop(process)
     if code != 0:
         raise ProgramFailed(failure("building the index", log))
 
@@ -90,24 +87,14 @@ def running_stack(folders: Folders, trees: Sequence[str] = ()) -> Generator[Stac
     port, metrics_port = free_port(), free_port()
     engine_log, sidecar_log = folders.root / "engine.log", folders.root / "sidecar.log"
     run = str(folders.run)
-    engine = start_module(
-        "membudget_engine",
-        ["serve", "--data", str(folders.data), "--state", str(folders.root / "engine"), "--run", run,
-         "--port", str(port), *(f"--source={tree}" for tree in trees)],
-        engine_log,
-    )  # fmt: skip
-    try:
-        sidecar = start_module(
-            "membudget_sidecar",
-            ["--run", run, "--state", str(folders.root / "sidecar"), "--policy", str(folders.policy),
-             "--port", str(metrics_port)],
-            sidecar_log,
-        )  # fmt: skip
-        try:
-            wait_ready(engine, f"http://127.0.0.1:{port}/readyz", engine_log)
-            wait_ready(sidecar, f"http://127.0.0.1:{metrics_port}/readyz", sidecar_log)
-            yield Stack(folders, engine, sidecar, port)
-        finally:
-            stop(sidecar)
-    finally:
-        stop(engine)
+    serving = ["serve", "--data", str(folders.data), "--state", str(folders.root / "engine"), "--run", run]
+    serving += ["--port", str(port), *(f"--source={tree}" for tree in trees)]
+    watching = ["--run", run, "--state", str(folders.root / "sidecar"), "--policy", str(folders.policy)]
+    watching += ["--port", str(metrics_port)]
+    with (
+        running_module("membudget_engine", serving, engine_log) as engine,
+        running_module("membudget_sidecar", watching, sidecar_log) as sidecar,
+    ):
+        wait_ready(engine, f"http://127.0.0.1:{port}/readyz", engine_log)
+        wait_ready(sidecar, f"http://127.0.0.1:{metrics_port}/readyz", sidecar_log)
+        yield Stack(folders, engine, sidecar, port)

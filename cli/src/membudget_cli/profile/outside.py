@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 
-from membudget_cli.programs import ProgramFailed, failure, start_module, start_talking, stop
+from membudget_cli.programs import ProgramFailed, failure, running_module, start_talking, stop
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -57,11 +57,8 @@ class MeasuredProgram:
 def run_to_end(name: str, arguments: Sequence[str], folder: Path) -> None:
     """Run a program of `measured` that is not measured itself. Raises ProgramFailed."""
     log = folder / f"{name}.log"
-    process = start_module(_module(name), arguments, log)
-    try:
+    with running_module(_module(name), arguments, log) as process:
         code = process.wait()
-    finally:
-        stop(process)
     if code:
         raise ProgramFailed(failure(name, log))
 

@@ -25,7 +25,7 @@ from membudget_cli.figures import quantile
 from membudget_cli.profile.asked import Asked
 from membudget_cli.profile.outside import anonymous_bytes
 from membudget_cli.profile.results import Curve, Phase, Side, Workload
-from membudget_cli.programs import free_port, start_module, stop, wait_ready
+from membudget_cli.programs import free_port, running_module, wait_ready
 from membudget_cli.sidecar_client import SidecarClient, UnixSocket
 from membudget_cli.witness import Witness
 
@@ -184,12 +184,9 @@ class _Course:
 def _naive(folders: Folders, sources: Sequence[str]) -> Generator[tuple[subprocess.Popen[bytes], int]]:
     port, log = free_port(), folders.root / "naive.log"
     arguments = [str(port), str(folders.data), *sources]
-    process = start_module("membudget_cli.profile.measured.naive_engine", arguments, log)
-    try:
+    with running_module("membudget_cli.profile.measured.naive_engine", arguments, log) as process:
         wait_ready(process, f"http://127.0.0.1:{port}/readyz", log)
         yield process, port
-    finally:
-        stop(process)
 
 
 @contextmanager
