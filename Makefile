@@ -25,7 +25,7 @@ ifdef ARGS
 else
 	failed=0
 	$(RUN)/pytest -n 2 --dist loadfile -m "not alone" || failed=1
-	$(RUN)/pytest -n 2 --dist loadfile tests/cluster || failed=1
+	$(RUN)/pytest -n 3 --dist loadfile tests/cluster || failed=1
 	$(RUN)/pytest -m alone --ignore=tests/cluster || failed=1
 	exit $$failed
 endif
