@@ -15,7 +15,8 @@ from membudget_cli.profile.results import StoreRun, Stores
 CHUNKS: Final = 10_000
 RUNS: Final = 3
 DOUBLED: Final = (12_500, 25_000, 50_000)
-QUICK_DOUBLED: Final = (5_000, 10_000, 20_000)
+QUICK_DOUBLED: Final = DOUBLED[:2]
+"""Of fewer, what a store costs once, some 70 kB, is a twentieth: docs/decisions/0024."""
 KINDS: Final = ("memory", "database", "objects")
 
 
