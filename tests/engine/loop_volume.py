@@ -18,6 +18,13 @@ def require_loop_devices() -> None:
     require(able, "a file system of one's own needs root, loop devices and mkfs.ext4")
 
 
+def make_image(image: Path, size_bytes: int) -> None:
+    """An empty file system in a file that takes room as it fills."""
+    with image.open("wb") as file:
+        file.truncate(size_bytes)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+
+
 @contextlib.contextmanager
 def mounted(image: Path, folder: Path, options: str, *, past_the_page_cache: bool = False) -> Generator[str]:
     """The image as a file system on a loop device, whose name is given; mounting replays its journal."""

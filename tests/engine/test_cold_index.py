@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engine.compact_folder import clustered_vectors, make_compact_folder
-from engine.loop_volume import mounted, require_loop_devices
+from engine.loop_volume import make_image, mounted, require_loop_devices
 from membudget_engine.index.faiss_writer import write_faiss_index
 from membudget_engine.index.manifest import INDEX_FILE, ROWS_FILE, VECTORS_FILE, Manifest, entry_of, write_manifest
 
@@ -141,9 +141,7 @@ def test_a_cold_query_reads_little_more_than_the_lists_or_rows_that_it_looks_at(
     if kind == "compact":
         np.save(source / "queries.npy", clustered_vectors(1, 512, seed=2))
     image, folder = tmp_path / "image", tmp_path / "volume"
-    with image.open("wb") as file:
-        file.truncate(96 * 1024 * 1024)
-    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    make_image(image, 96 * 1024 * 1024)
     with mounted(image, folder, "noatime", past_the_page_cache=True):
         shutil.copytree(source, folder / "index", ignore=shutil.ignore_patterns(VECTORS_FILE))
     with mounted(image, folder, "noatime", past_the_page_cache=True) as device:

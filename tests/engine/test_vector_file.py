@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.loop_volume import mounted, require_loop_devices
+from engine.loop_volume import make_image, mounted, require_loop_devices
 from membudget_engine.errors import FileDamaged
 from membudget_engine.index.vector_file import block_rows, row_blocks
 
@@ -48,9 +48,7 @@ def test_a_disk_that_reads_far_ahead_brings_in_the_block_asked_for_and_the_next(
     """R-E16: pages on their way cannot be reclaimed; by the count of a disk of its own that reads 8 MB ahead."""
     require_loop_devices()
     image, folder = tmp_path / "image", tmp_path / "volume"
-    with image.open("wb") as stream:
-        stream.truncate(96 * MB)
-    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    make_image(image, 96 * MB)
     rows = 40 * MB // (DIMENSION * 4)
     with mounted(image, folder, "noatime", past_the_page_cache=True):
         np.ones((rows, DIMENSION), dtype=np.float32).tofile(folder / "vectors.f32")
