@@ -14,7 +14,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Self
 
@@ -48,7 +48,7 @@ COMPACTIONS = "membudget_engine_publications_total{compaction}"
 
 
 @pytest.fixture(scope="module")
-def roles(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+def roles(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Generator[Installed]:
     """One writer and one reader, ready, each under its policy."""
     volumes = tmp_path_factory.mktemp("volumes")
     for claim, storage in (("data", "2Gi"), ("engine-state", "1500Mi")):
@@ -61,7 +61,9 @@ def roles(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Ins
     installed.node.kubectl("patch", "deploy", READER, "-n", NAMESPACE, "-p", json.dumps(patch))
     installed.node.kubectl("rollout", "status", f"deploy/{READER}", "-n", NAMESPACE, "--timeout=150s")
     until(lambda: len(installed.pods()) == len(installed.ready_pods()) == 1, READY_SECONDS)
-    return installed
+    yield installed
+    # As the chart has it: helm refuses to overwrite what somebody else applied.
+    installed.apply_policy(budget=BUDGET)
 
 
 @pytest.fixture(scope="module")
