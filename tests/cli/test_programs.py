@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Generator
@@ -22,7 +21,7 @@ class _InterruptedAtItsStart(subprocess.Popen[bytes]):
     def __init__(self, *arguments: Any, **others: Any) -> None:
         super().__init__(*arguments, **others)
         _started.append(self)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # at this thread: a command has no other one yet, a test's process may
 
 
 @pytest.fixture
