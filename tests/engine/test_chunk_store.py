@@ -166,6 +166,26 @@ def test_a_store_with_a_name_that_is_no_text_is_refused_when_it_is_copied(tmp_pa
         writer.copy(former, [])
 
 
+@pytest.mark.parametrize(("column", "value"), [("dependencies", "NULL"), ("name", "NULL"), ("start_line", "'one'")])
+def test_a_value_of_another_type_is_damage(tmp_path: Path, column: str, value: str) -> None:
+    """R-E15, faults 59 and 60: one flipped byte of a record's head makes it another type, whatever the schema says."""
+    chunk = Chunk("one", "path", "name", "function", "", "", (), "text", 1, 2)
+    file = _written(tmp_path / CHUNKS_FILE, [chunk])
+    with sqlite3.connect(file, isolation_level=None) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        loosened = "replace(replace(sql, ' NOT NULL', ''), ' STRICT', '')"
+        connection.execute(f"UPDATE sqlite_master SET sql = {loosened} WHERE name = 'chunks'")
+    connection.close()
+    with sqlite3.connect(file, isolation_level=None) as connection:
+        connection.execute(f"UPDATE chunks SET {column} = {value}")
+    connection.close()
+    store = ChunkStore(file)
+    for read in (lambda: store.get([0]), lambda: store.get_by_id("one")):
+        with pytest.raises(ChunkStoreInvalid, match="another type than was written"):
+            read()
+    store.close()
+
+
 def test_rows_come_in_the_order_asked_however_many_and_however_often(store: ChunkStore) -> None:
     """R-E18: more than one statement asks for, one of them twice; and one that is not there is told."""
     rows = random.Random(1).choices(range(200), k=350)

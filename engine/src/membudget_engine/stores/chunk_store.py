@@ -62,6 +62,8 @@ _ADVICE_TO_READER: Final = "take another generation or rebuild"
 _ADVICE_TO_BUILDER: Final = "its folder is damaged: remove that, and build again"
 
 _Stored = tuple[str, str, str, ChunkKind, str, str, str, str | bytes, int, int]
+_STORED: Final = (str, str, str, str, str, str, str, (str, bytes), int, int)
+"""Of each column: a damaged record may hold any, whatever the schema says."""
 
 
 class ChunkStoreWriter:
@@ -301,6 +303,8 @@ def _chunk_by_id(connection: sqlite3.Connection, chunk_id: str) -> Chunk | None:
 
 
 def _chunk(stored: _Stored) -> Chunk:
+    if not all(map(isinstance, stored, _STORED)):
+        raise msgspec.ValidationError("a chunk has a value of another type than was written")
     identifier, path, name, kind, signature, docstring, dependencies, source, start_line, end_line = stored
     return Chunk(
         id=identifier,
