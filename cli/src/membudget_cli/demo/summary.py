@@ -35,7 +35,7 @@ class Half:
         """The demo itself read the engine below the soft rung of what was asked for; the ladder is at Normal."""
         soft = self.asked_bytes * SOFT_PERCENT // 100
         low = self.resident_bytes is not None and self.resident_bytes < soft and self.status.level is Level.NORMAL
-        return low and self.status.budget_bytes == self.asked_bytes
+        return low and self.not_taken() is None
 
     def not_taken(self) -> str | None:
         """That the policy file was not taken, if it was not, and why."""

@@ -56,6 +56,8 @@ _DAMAGE: Final = (
     sqlite3.SQLITE_MISMATCH,
 )
 """What SQLite says of a file that is not as it was written; the third of a torn schema. All else is the volume's."""
+_UNREADABLE: Final = (sqlite3.Error, zlib.error, msgspec.DecodeError, UnicodeDecodeError)
+"""What a damaged file ends in; the last as Python decodes what SQLite says, which quotes damaged names as they are."""
 _PRIMARY: Final = 0xFF
 """Of an extended result code."""
 _ADVICE_TO_READER: Final = "take another generation or rebuild"
@@ -240,7 +242,7 @@ class ChunkStore:
         try:
             with self._pool.connection() as connection:
                 yield connection
-        except (sqlite3.Error, zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             raise ChunkStoreInvalid(f"{self._file}: {error}; {_ADVICE_TO_READER}") from error
 
     def _check_version(self) -> None:
@@ -264,8 +266,7 @@ def _damage_told(file: Path, advice: str) -> Generator[None]:
     """Raises ChunkStoreInvalid for what a damaged file says; what the volume does passes as sqlite3.Error."""
     try:
         yield
-    except (sqlite3.Error, zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
-        # UnicodeDecodeError: Python decodes what SQLite says, which quotes damaged names as they are.
+    except _UNREADABLE as error:
         if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & _PRIMARY not in _DAMAGE:
             raise
         raise ChunkStoreInvalid(f"{file}: {error}; {advice}") from error
