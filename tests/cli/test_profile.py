@@ -51,7 +51,7 @@ def test_a_quick_profile_measures_every_part(answer: dict[str, Any], publish: Ca
         name: [sum(phase[name]["answered_by"].values()) for phase in profile["workload"]["phases"]]
         for name in ("ours", "naive")
     }
-    assert ([5_000, 10_000, 20_000], {}) == (sorted(counts), profile["workload"]["failures"])
+    assert ([10_000, 12_500, 25_000], {}) == (sorted(counts), profile["workload"]["failures"])
     assert {"ours": [300, 700], "naive": [300, 700]} == answered
     assert {"loaded", "mapped"} == {run["kind"] for run in profile["mmap"]["runs"]}
     for verdict in answer["verdicts"]:
