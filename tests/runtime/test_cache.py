@@ -4,7 +4,7 @@ import random
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from membudget_runtime.kept_entries import DEAD_SHARE, ENTRY_BYTES
 from membudget_runtime.ledger import Ledger
 from membudget_runtime.packing import COMPRESS_FROM
 from membudget_runtime.reclaim import Reclaimer
+from membudget_runtime.replacement import AdaptiveFifo, LeastFrequentlyUsed, LeastRecentlyUsed, Replacement
 from membudget_runtime.spill import SpillPlace, SpillStore
 from membudget_runtime.yielding_lock import YieldingLock
 from runtime.fakes import MB, RANKING, HandClock, budgets_with, ledger_of, start
@@ -186,6 +187,56 @@ def test_a_search_for_what_can_be_spilled_or_saved_lets_others_in(tmp_path: Path
     next(cache.saved(Priority.LOW))
     assert (removed.entries, searched >= 10_000 // STEP_ENTRIES) == (0, True)
     assert counted.taken - searched >= 10_000 // STEP_ENTRIES
+
+
+@pytest.mark.parametrize("policy", [AdaptiveFifo, LeastRecentlyUsed, LeastFrequentlyUsed])
+def test_neither_expiry_nor_clear_looks_at_all_entries_at_once(policy: type[Replacement[bytes]]) -> None:
+    """R-E02: of 10,000 entries a thousand under one hold of the lock, once to look and once to drop."""
+    clock, (ledger, _) = HandClock(), ledger_of(ceilings={NAME: 64 * MB})
+    cache: BoundedCache[bytes] = BoundedCache(NAME, ledger, ttl_seconds=TTL, clock=clock, policy=policy)
+    for key in range(10_000):
+        assert cache.put(b"%d" % key, b"value", "low")
+    ledger.lock = counted = CountedLock()
+    nothing_late = cache.expire().entries
+    looked = counted.taken
+    cleared = cache.clear()
+    assert (nothing_late, cleared) == (0, 10_000)
+    assert looked >= 10_000 // STEP_ENTRIES
+    assert counted.taken - looked >= 2 * 10_000 // STEP_ENTRIES
+
+
+class BusyLock(CountedLock):
+    """Once after each of a few holds others look up some of the entries."""
+
+    def __init__(self, uses: Iterable[Callable[[], object]]) -> None:
+        super().__init__()
+        self._uses = iter(uses)
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._depth += 1
+
+    def __exit__(self, *_error: object) -> None:
+        super().__exit__()
+        self._depth -= 1
+        if not self._depth:
+            self._depth = 1  # what is used now takes the lock as well
+            next(self._uses, int)()
+            self._depth = 0
+
+
+@pytest.mark.parametrize("policy", [AdaptiveFifo, LeastRecentlyUsed, LeastFrequentlyUsed])
+@pytest.mark.parametrize("every", [1, 3, 333])
+def test_what_is_used_while_all_are_looked_at_is_cleared_as_well(policy: type[Replacement[bytes]], every: int) -> None:
+    """R-E02: a hit may move an entry between two holds of the lock; none is passed over."""
+    clock, (ledger, _) = HandClock(), ledger_of(ceilings={NAME: 64 * MB})
+    cache: BoundedCache[bytes] = BoundedCache(NAME, ledger, ttl_seconds=TTL, clock=clock, policy=policy)
+    keys = [b"%d" % key for key in range(5 * STEP_ENTRIES)]
+    for key in keys:
+        assert cache.put(key, b"value", "low")
+    ledger.lock = BusyLock([lambda: [cache.get("low", key) for key in keys[::every]]] * 3)
+    assert (cache.clear(), len(cache)) == (len(keys), 0)
 
 
 @pytest.mark.parametrize(

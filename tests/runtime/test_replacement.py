@@ -168,6 +168,38 @@ def test_what_stays_is_met_whatever_leaves_between_two_steps(
     assert [entry.key for entry in later] == sorted(entry.key for entry in later)
 
 
+@pytest.mark.parametrize("order_type", ORDERS)
+@pytest.mark.parametrize("used", [(999,), range(1000), range(0, 3500, 7), range(3499, -1, -1)], ids=str)
+@pytest.mark.parametrize("taken", [1, 2])
+def test_what_moves_between_two_steps_is_met(
+    order_type: type[Replacement[int]], used: Sequence[int], taken: int
+) -> None:
+    """R-E02, R-E13, R-E17: a hit may move an entry, and a search for the next to go spares a hundred."""
+    order = order_type()
+    entries = [entry_of(key) for key in range(3500)]
+    for entry in entries:
+        order.add(entry)
+    steps = order.steps()
+    met = {entry.key for step in islice(steps, taken) for entry in step}
+    for key in used:
+        use(order, entries[key])
+    gone = {entry.key for entry in (order.pop() for _ in range(20)) if entry is not None}
+    met.update(entry.key for step in steps for entry in step)
+    assert {*range(3500)} - gone - met == set()
+
+
+def test_a_walk_that_is_given_up_is_forgotten() -> None:
+    """R-E13: a spill looks no further than it must."""
+    threaded: EntryList[int] = EntryList()
+    for key in range(STEP_ENTRIES + 1):
+        threaded.append(entry_of(key))
+    walk = iter(threaded)
+    next(walk)
+    during = len(threaded.walks)
+    del walk
+    assert (during, threaded.walks) == (1, [])
+
+
 def test_a_search_for_the_next_entry_looks_at_a_bounded_number() -> None:
     """R-E02: the lock is not held for long where everything was used."""
     order: AdaptiveFifo[int] = AdaptiveFifo()

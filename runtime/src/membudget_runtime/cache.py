@@ -119,9 +119,7 @@ class BoundedCache(Component, Generic[Key]):
 
     def clear(self) -> int:
         """Drop every entry there is now, some at a time; returns how many."""
-        with self._ledger.lock:
-            entries = self._kept.entries()
-        return self._drop_still_kept(entries).entries
+        return self._drop_still_kept(list(self._walked())).entries
 
     def drop(self, collection: str) -> int:
         """Drop every entry of one collection, some at a time; returns how many."""
@@ -209,13 +207,12 @@ class BoundedCache(Component, Generic[Key]):
     def expire(self) -> Removed:
         """Drop entries past their time to live."""
         with self._ledger.lock:
-            entries = self._kept.entries()
             self._none_new_late_before = math.inf
             self._expiries += 1
             this = self._expiries
         now, next_late = self._clock(), math.inf
         late: list[Entry[Key]] = []
-        for entry in entries:
+        for entry in self._walked():
             if entry.expires_at <= now:
                 late.append(entry)
             else:
@@ -267,6 +264,10 @@ class BoundedCache(Component, Generic[Key]):
         with self._ledger.lock:
             if entry.queue is not None:
                 self._tables[entry.collection].order.use(entry)
+
+    def _walked(self) -> Iterator[Entry[Key]]:
+        """Every entry there is now, and maybe some that come or go meanwhile; the lock is free between two steps."""
+        return chain.from_iterable(self._ledger.lock.each(self._kept.orders.steps()))
 
     def _drop_still_kept(self, entries: list[Entry[Key]]) -> Removed:
         """Drop these, as far as they are kept still, some under each hold of the lock."""

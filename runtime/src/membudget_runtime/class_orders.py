@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from membudget_contract.policy import Priority
 from membudget_runtime.component import Ranking
-from membudget_runtime.entry import Entry
+from membudget_runtime.entry import Entry, steps_through
 from membudget_runtime.replacement import Replacement
 from membudget_runtime.table import Table
 
@@ -29,6 +29,10 @@ class ClassOrders(Generic[Key]):
     def evictable(self, priority: Priority) -> Replacement[Key] | None:
         """What of this class may go; None when there is nothing."""
         return self._orders.get(priority)
+
+    def steps(self) -> Iterator[list[Entry[Key]]]:
+        """All entries, in no order that counts: as `steps_through` says."""
+        yield from steps_through([entries for order in self._orders.values() for entries in order.lists()])
 
     def steps_of_class(self, priority: Priority) -> Iterator[list[Entry[Key]]]:
         """All of this class in steps, what may not go last; inside both what goes first comes first."""

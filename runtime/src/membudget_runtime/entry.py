@@ -1,13 +1,14 @@
 """One cached value's record, and the lists that records stand in.
 
 Covers: what is known of a value beside its bytes, and doubly linked lists threaded through the records themselves: a
-list costs no table of its own, and taking a record out of its middle no search. Does not cover where a value lies
-(`arena`) nor which list a record belongs to (`replacement`). Not thread-safe.
+list costs no table of its own, and taking a record out of its middle no search; walks over lists that change
+meanwhile. Does not cover where a value lies (`arena`) nor which list a record belongs to (`replacement`). Not
+thread-safe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from itertools import chain
 from typing import Final, Generic, TypeVar
 
@@ -55,37 +56,19 @@ class Entry(Extent, Generic[Key]):
 class EntryList(Generic[Key]):
     """Entries from the one that stands there longest to the newest; `byte_count` sums their values' lengths."""
 
-    __slots__ = ("byte_count", "count", "first", "last")
+    __slots__ = ("byte_count", "count", "first", "last", "walks")
 
     def __init__(self) -> None:
         self.first: Entry[Key] | None = None
         self.last: Entry[Key] | None = None
         self.count = 0
         self.byte_count = 0
+        self.walks: list[_Walk[Key]] = []
+        """Those that have not passed all of it."""
 
     def __iter__(self) -> Iterator[Entry[Key]]:
         """Oldest first."""
-        return chain.from_iterable(self.steps())
-
-    def steps(self) -> Iterator[list[Entry[Key]]]:
-        """Oldest first, STEP_ENTRIES at a time and as many as there are now; entries may come and leave between two.
-
-        It goes on behind the last of a step that still stands here. Where none does it begins anew, at the oldest:
-        what was yielded before and stands here still is then yielded again.
-        """
-        left, entry = self.count, self.first
-        while left > 0 and entry is not None:
-            step: list[Entry[Key]] = []
-            while entry is not None and len(step) < min(STEP_ENTRIES, left):
-                step.append(entry)
-                entry = entry.after
-            left -= len(step)
-            yield step
-            last = next((each for each in reversed(step) if each.queue is self), None)
-            if last is None:
-                left, entry = self.count, self.first
-            else:
-                entry = last.after
+        return chain.from_iterable(steps_through((self,)))
 
     def append(self, entry: Entry[Key]) -> None:
         """Add an entry that stands in no list."""
@@ -101,6 +84,9 @@ class EntryList(Generic[Key]):
 
     def remove(self, entry: Entry[Key]) -> None:
         """Take out an entry of this list."""
+        if self.walks:
+            for walk in tuple(self.walks):  # one that is given up ends without the lock
+                walk.note_leaving(entry)
         before, after = entry.before, entry.after
         if before is None:
             self.first = after
@@ -113,3 +99,51 @@ class EntryList(Generic[Key]):
         entry.queue = entry.before = entry.after = None
         self.count -= 1
         self.byte_count -= entry.length
+
+
+class _Walk(Generic[Key]):
+    """Where one walk stands, and what left its lists before it was done."""
+
+    __slots__ = ("left", "next")
+
+    def __init__(self) -> None:
+        self.next: Entry[Key] | None = None
+        self.left: list[Entry[Key]] = []
+
+    def note_leaving(self, entry: Entry[Key]) -> None:
+        """An entry leaves a list; it may be for another place."""
+        self.left.append(entry)
+        if entry is self.next:
+            self.next = entry.after
+
+    def through(self, entries: EntryList[Key]) -> Iterator[list[Entry[Key]]]:
+        """As many as stand there now: what comes goes behind them."""
+        ahead, self.next = entries.count, entries.first
+        while ahead > 0 and self.next is not None:
+            step: list[Entry[Key]] = []
+            while self.next is not None and len(step) < min(STEP_ENTRIES, ahead):
+                step.append(self.next)
+                self.next = self.next.after
+            ahead -= len(step)
+            yield step
+
+
+def steps_through(lists: Iterable[EntryList[Key]]) -> Iterator[list[Entry[Key]]]:
+    """The lists one after another, oldest first, STEP_ENTRIES at a time; entries may come, leave and move between two.
+
+    What is there from the first step to the last is met, wherever it was moved meanwhile; what was moved comes at the
+    end and may come twice. Of what came since, some may be met.
+    """
+    walk: _Walk[Key] = _Walk()
+    ahead = list(lists)
+    for entries in ahead:
+        entries.walks.append(walk)
+    try:
+        while ahead:
+            yield from walk.through(ahead[0])
+            ahead.pop(0).walks.remove(walk)
+    finally:
+        for entries in ahead:
+            entries.walks.remove(walk)
+    for start in range(0, len(walk.left), STEP_ENTRIES):
+        yield [entry for entry in walk.left[start : start + STEP_ENTRIES] if entry.queue is not None]

@@ -94,13 +94,6 @@ class KeptEntries(Generic[Key]):
         table = self.tables.get(collection)
         return None if table is None else table.entries.get(key)
 
-    def entries(self) -> list[Entry[Key]]:
-        """All of them, in no order: 7 ms for 200,000."""
-        entries: list[Entry[Key]] = []
-        for table in self.tables.values():
-            entries.extend(table.entries.values())
-        return entries
-
     def heap_bytes_of(self, key: Key) -> int:
         """What the record of a key costs."""
         beyond = key_bytes(key) - KEY_BYTES

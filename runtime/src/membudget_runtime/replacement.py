@@ -8,11 +8,11 @@ ledger's lock, but for `uses`, which a hit may raise without.
 from __future__ import annotations
 
 import abc
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import chain
 from typing import Final, Generic, TypeVar
 
-from membudget_runtime.entry import Entry, EntryList
+from membudget_runtime.entry import Entry, EntryList, steps_through
 from membudget_runtime.ghosts import Ghosts, Return
 
 Key = TypeVar("Key", bound=Hashable)
@@ -59,12 +59,13 @@ class Replacement(abc.ABC, Generic[Key]):
         """From the entry that goes first to the one that stays longest, as things stand."""
         return chain.from_iterable(self.steps())
 
-    @abc.abstractmethod
     def steps(self) -> Iterator[list[Entry[Key]]]:
-        """The same in lists of at most STEP_ENTRIES; the lock may be released between two.
+        """The same in steps, between which the lock may be released: as `steps_through` says."""
+        yield from steps_through(self.lists())
 
-        What came since may then be missing, what left or was moved since may be among them, also twice.
-        """
+    @abc.abstractmethod
+    def lists(self) -> Sequence[EntryList[Key]]:
+        """All entries as they stand: what goes first comes first, as far as nothing but its place counts."""
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -106,9 +107,9 @@ class LeastRecentlyUsed(Replacement[Key]):
     def __init__(self) -> None:
         self._entries: EntryList[Key] = EntryList()
 
-    def steps(self) -> Iterator[list[Entry[Key]]]:
-        """As they stand."""
-        return self._entries.steps()
+    def lists(self) -> Sequence[EntryList[Key]]:
+        """One."""
+        return (self._entries,)
 
     def __len__(self) -> int:
         return self._entries.count
@@ -136,12 +137,9 @@ class LeastFrequentlyUsed(Replacement[Key]):
     def __init__(self) -> None:
         self._by_uses: dict[int, EntryList[Key]] = {}
 
-    def steps(self) -> Iterator[list[Entry[Key]]]:
+    def lists(self) -> Sequence[EntryList[Key]]:
         """The least used first."""
-        for uses in sorted(self._by_uses):
-            entries = self._by_uses.get(uses)
-            if entries is not None:
-                yield from entries.steps()
+        return [self._by_uses[uses] for uses in sorted(self._by_uses)]
 
     def __len__(self) -> int:
         return sum(entries.count for entries in self._by_uses.values())
@@ -196,14 +194,17 @@ class AdaptiveFifo(Replacement[Key]):
     def steps(self) -> Iterator[list[Entry[Key]]]:
         """What was not used, then what was. Each is asked once: a hit raises `uses` at any moment, without the lock."""
         used: list[list[Entry[Key]]] = []
-        for entries in (self._new, self._main):
-            for step in entries.steps():
-                by_use: tuple[list[Entry[Key]], list[Entry[Key]]] = [], []
-                for entry in step:
-                    by_use[entry.uses > 0].append(entry)
-                used.append(by_use[True])
-                yield by_use[False]
+        for step in super().steps():
+            by_use: tuple[list[Entry[Key]], list[Entry[Key]]] = [], []
+            for entry in step:
+                by_use[entry.uses > 0].append(entry)
+            used.append(by_use[True])
+            yield by_use[False]
         yield from used
+
+    def lists(self) -> Sequence[EntryList[Key]]:
+        """The new ones first."""
+        return (self._new, self._main)
 
     def __len__(self) -> int:
         return self._new.count + self._main.count
