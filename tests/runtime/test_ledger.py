@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from membudget_contract.policy import Priority, Signal
 from membudget_runtime.bounds import Bounds
 from membudget_runtime.errors import NoRoom, ValueTooLarge
-from membudget_runtime.ledger import CREDIT_BYTES, READ_AGAIN_BYTES, READ_AGAIN_SECONDS, STEP_BYTES
+from membudget_runtime.ledger import CREDIT_BYTES, STEP_BYTES
+from membudget_runtime.room import READ_AGAIN_BYTES, READ_AGAIN_SECONDS
 from runtime.fakes import MB, RANKING, HandClock, Pile, ledger_of
 
 

@@ -1,13 +1,12 @@
 """The ledger: every byte held on purpose, admitted before it is allocated.
 
-Covers: ceilings by component, the room over all of them, the limit of what is neither index nor cache, reservations,
-eviction by priority to make room, and the figures for a report. Does not act on a target from outside (`reclaim`), nor
-measure other processes. Its lock guards all bookkeeping of all components, so that there is one lock and no order of
-locks to get wrong.
+Covers: ceilings by component, the limit of what is neither index nor cache, reservations, eviction by priority to make
+room, and the figures for a report. Does not act on a target from outside (`reclaim`), nor know how large the room over
+all components is (`room`), nor measure other processes. Its lock guards all bookkeeping of all components, so that
+there is one lock and no order of locks to get wrong.
 
 Room: managed bytes may reach `target - (signal - managed)`, where `target` is the soft entry less a margin. As
-unmanaged bytes move, the signal is read again after every MiB admitted and every 100 ms: 10 us each. Which of the
-own room and the sidecar's holds: docs/decisions/0002.
+unmanaged bytes move, the signal is read again after every MiB admitted and every 100 ms: 10 us each.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final
 
 from membudget_contract.policy import EVICTABLE, Priority, Signal
@@ -24,14 +22,9 @@ from membudget_runtime.bounds import Bounds
 from membudget_runtime.component import Account, Component, Removed
 from membudget_runtime.errors import NoRoom, OverBaseLimit, UnknownComponent, ValueTooLarge
 from membudget_runtime.own_memory import Allocator, OwnMemory
+from membudget_runtime.room import Room
 from membudget_runtime.yielding_lock import YieldingLock
 
-READ_AGAIN_BYTES: Final = 1024 * 1024
-READ_AGAIN_SECONDS: Final = 0.1
-ROOM_FRESH_SECONDS: Final = 2.0
-"""How long the sidecar's figure of the room counts by itself."""
-ROOM_OFFSET_SECONDS: Final = 15.0
-"""How long the own room is corrected by what the sidecar saw more: a look below 70 % comes every 10 s."""
 TRIM_AGAIN_SECONDS: Final = 1.0
 BATCH_BYTES: Final = SEGMENT_BYTES
 """Evicted at once when anything must go: so that whole segments come free without moving."""
@@ -40,32 +33,6 @@ CREDIT_BYTES: Final = 256 * 1024
 UNBOUNDED: Final = sys.maxsize
 STEP_BYTES: Final = 1024 * 1024
 """Evicted under one hold of the lock: some milliseconds, below the 20 ms that a query may wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """The room the sidecar told, and the own one at that moment."""
-
-    at: float
-    told_bytes: int
-    own_bytes: int | None
-
-    def room_bytes(self, own_now: int | None, now: float, signal: Signal) -> int | None:
-        """What holds now (docs/decisions/0002)."""
-        age = now - self.at
-        told = self.told_bytes if age <= ROOM_FRESH_SECONDS else None
-        own = None if own_now is None else own_now - (self._offset(signal) if age <= ROOM_OFFSET_SECONDS else 0)
-        if own is None or (told is not None and signal is Signal.WORKING_SET):
-            return told
-        return own if told is None else min(own, told)
-
-    def _offset(self, signal: Signal) -> int:
-        """Unmanaged bytes that the sidecar saw and the own reading did not."""
-        if self.own_bytes is None:
-            return 0
-        more = self.own_bytes - self.told_bytes
-        # The resident set is no bound of the working set: it may as well show more.
-        return more if signal is Signal.WORKING_SET else max(0, more)
 
 
 class Reservation(AbstractContextManager[None]):
@@ -98,11 +65,8 @@ class Ledger:
         self._components: dict[str, Component] = {}
         self._reserved: dict[str, int] = {}
         self._tracked: dict[str, int] = {}
-        self._admitted_since_reading = READ_AGAIN_BYTES
-        self._read_at = -READ_AGAIN_SECONDS
+        self._room = Room(memory, self.charged_bytes, clock)
         self._trimmed_at = -TRIM_AGAIN_SECONDS
-        self._own_room: int | None = None
-        self._told: _Told | None = None
         self._credit = 0
         """Bytes that one component may still take as they are free for it: whoever else asks ends that."""
         self._credit_of: Component | None = None
@@ -132,17 +96,14 @@ class Ledger:
         with self.lock:
             self.bounds = bounds
             self._credit_of = None
-            self._told = None  # for another target
-            self._admitted_since_reading = READ_AGAIN_BYTES
+            self._room.forget()
             kept = () if bounds.live else self._components.values()
             self._held_over = {component.name: self.held_bytes(component) for component in kept}
 
     def tell_room(self, room_bytes: int) -> None:
         """The sidecar's figure of the room, which sees memory that this process cannot (docs/decisions/0002)."""
         with self.lock:
-            now = self._clock()
-            self._read_own_room(now)
-            self._told = _Told(now, room_bytes, self._own_room)
+            self._room.tell(room_bytes, self.bounds)
             self._credit_of = None
 
     def ceiling(self, component: str) -> int | None:
@@ -183,7 +144,7 @@ class Ledger:
         While it is None the ceilings alone hold: unknown is no reason to refuse or to evict.
         """
         with self.lock:
-            return self._room_bytes()
+            return self._room.room_bytes(self.bounds)
 
     def over_bytes(self) -> int:
         """Bytes by which the managed bytes exceed the room; at most 0 when they fit or nothing is known."""
@@ -285,7 +246,7 @@ class Ledger:
                 raise
             self._look(component)
         self._credit -= byte_count
-        self._admitted_since_reading += byte_count
+        self._room.admitted_bytes += byte_count
 
     def goes_first(self, component: Component, byte_count: int, priority: Priority) -> Priority | None:
         """The class of the component's that would be evicted first, were so many bytes more admitted; the lock is held.
@@ -309,10 +270,10 @@ class Ledger:
 
     def spend(self, component: Component, byte_count: int) -> bool:
         """Admit from what the last look found free; False when `admit` must look. The caller holds the lock."""
-        if component is not self._credit_of or byte_count > self._credit or self._is_read_long_ago(self._clock()):
+        if component is not self._credit_of or byte_count > self._credit or self._room.is_read_long_ago():
             return False
         self._credit -= byte_count
-        self._admitted_since_reading += byte_count
+        self._room.admitted_bytes += byte_count
         return True
 
     def note_change(self, component: Component, byte_count: int) -> None:
@@ -358,7 +319,7 @@ class Ledger:
         with self.lock:
             for component in self._components.values():
                 component.give_back_spare()
-            self._admitted_since_reading = READ_AGAIN_BYTES
+            self._room.read_again()
         return trimmed
 
     def _admit_to_component(self, component: Component, byte_count: int, priority: Priority) -> None:
@@ -389,21 +350,12 @@ class Ledger:
             if self._over_bytes_with(byte_count) > 0:
                 raise NoRoom(component.name, byte_count, "the budget is taken by what may not be evicted for it")
 
-    def _room_bytes(self) -> int | None:
-        """As `room_bytes`; the lock is held."""
-        now = self._clock()
-        if self._is_read_long_ago(now):
-            self._read_own_room(now)
-        if self._told is None or self.bounds.target_bytes is None:
-            return self._own_room
-        return self._told.room_bytes(self._own_room, now, self.bounds.signal)
-
     def _look(self, component: Component) -> tuple[int, int]:
         """What fits under the component's limit, and what into the room, as things stand.
 
         The lesser is its credit, but for one that holds more than its ceiling (Observe mode): nothing is free for that.
         """
-        limit, room = self.limit(component), self._room_bytes()
+        limit, room = self.limit(component), self._room.room_bytes(self.bounds)
         under_limit = UNBOUNDED if limit is None else limit - self.held_bytes(component)
         in_room = UNBOUNDED if room is None else room - self.managed_bytes()
         self._credit_of = None if component.name in self._held_over else component
@@ -437,17 +389,6 @@ class Ledger:
         if self._clock() - self._trimmed_at >= TRIM_AGAIN_SECONDS:
             self._trimmed_at = self._clock()
             self.trim()
-
-    def _is_read_long_ago(self, now: float) -> bool:
-        return self._admitted_since_reading >= READ_AGAIN_BYTES or now - self._read_at >= READ_AGAIN_SECONDS
-
-    def _read_own_room(self, now: float) -> None:
-        self._read_at, self._admitted_since_reading = now, 0
-        if self.bounds.target_bytes is None:
-            self._own_room = None
-            return
-        signal = self._memory.signal_bytes(self.bounds.signal)
-        self._own_room = None if signal is None else self.bounds.target_bytes - (signal - self.charged_bytes())
 
     def charged_bytes(self) -> int:
         """Managed bytes that the kernel charges already: spare pages too, but no reservations, not touched yet.
