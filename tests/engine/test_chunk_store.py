@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.loop_volume import make_image, mounted, require_loop_devices
 from membudget_engine.errors import ChunkMissing, ChunkStoreClosed, ChunkStoreInvalid
 from membudget_engine.index.generations import Generation
 from membudget_engine.ingest.chunk import Chunk
@@ -193,3 +194,14 @@ def test_rows_come_in_the_order_asked_however_many_and_however_often(store: Chun
     assert [store.get([row])[0] for row in rows] == store.get(rows)
     with pytest.raises(ChunkMissing, match=f"no row {store.count()}"):
         store.get([*rows, store.count()])
+
+
+def test_a_read_only_volume_is_not_told_as_damage(tmp_path: Path) -> None:
+    """R-E16, fault 73: what the volume does, whoever builds tells with what it was doing."""
+    require_loop_devices()
+    image, folder = tmp_path / "image", tmp_path / "volume"
+    make_image(image, 8 * 1024 * 1024)
+    with mounted(image, folder, "noatime"), ChunkStoreWriter(folder / CHUNKS_FILE, rows=0) as writer:
+        writer.commit()
+    with mounted(image, folder, "ro"), pytest.raises(sqlite3.OperationalError, match="readonly"):
+        ChunkStoreWriter(folder / CHUNKS_FILE, rows=0)

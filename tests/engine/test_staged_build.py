@@ -113,6 +113,12 @@ def _page_of_noughts(staging: Path) -> None:
         stream.write(bytes(PAGE_BYTES))
 
 
+def _header_of_another_version(staging: Path) -> None:
+    with (staging / CHUNKS_FILE).open("r+b") as stream:
+        stream.seek(18)
+        stream.write(b"\x05")
+
+
 def _other_text(staging: Path) -> None:
     _changed(staging / CHUNKS_FILE, "UPDATE chunks SET name = 'another' WHERE row = 7")
 
@@ -158,7 +164,17 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize(
     "damage",
-    [_torn, _foreign, _page_of_noughts, _other_text, _rows_less, _vectors_cut, _other_vector, _more_rows_told],
+    [
+        _torn,
+        _foreign,
+        _header_of_another_version,
+        _page_of_noughts,
+        _other_text,
+        _rows_less,
+        _vectors_cut,
+        _other_vector,
+        _more_rows_told,
+    ],
 )
 def test_what_was_staged_and_is_damaged_is_refused_with_what_to_do_and_the_last_generation_stays(
     tmp_path: Path, interrupted: tuple[Path, Path], damage: Callable[[Path], None]

@@ -56,6 +56,9 @@ _DAMAGE: Final = (
     sqlite3.SQLITE_MISMATCH,
 )
 """What SQLite says of a file that is not as it was written; the third of a torn schema. All else is the volume's."""
+_WRITE_VERSION_AT: Final = 18
+_HIGHEST_WRITE_VERSION: Final = 2
+"""In a header: SQLite refuses to write to a file of a higher one, in the words it has for a read-only volume."""
 _UNREADABLE: Final = (sqlite3.Error, zlib.error, msgspec.DecodeError, UnicodeDecodeError)
 """What a damaged file ends in; the last as Python decodes what SQLite says, which quotes damaged names as they are."""
 _PRIMARY: Final = 0xFF
@@ -267,9 +270,17 @@ def _damage_told(file: Path, advice: str) -> Generator[None]:
     try:
         yield
     except _UNREADABLE as error:
-        if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & _PRIMARY not in _DAMAGE:
+        if isinstance(error, sqlite3.Error) and not _is_damage(error.sqlite_errorcode & _PRIMARY, file):
             raise
         raise ChunkStoreInvalid(f"{file}: {error}; {advice}") from error
+
+
+def _is_damage(code: int, file: Path) -> bool:
+    if code != sqlite3.SQLITE_READONLY:
+        return code in _DAMAGE
+    with file.open("rb") as stream:
+        header = stream.read(_WRITE_VERSION_AT + 1)
+    return header[-1] > _HIGHEST_WRITE_VERSION
 
 
 def _stored(chunk: Chunk) -> _Stored:
