@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.loop_volume import make_image, mounted, require_loop_devices
+from engine.loop_volume import METADATA_BYTES, make_image, mounted, mounted_to_read_far_ahead, require_loop_devices
 from membudget_engine.errors import FileDamaged
 from membudget_engine.index.vector_file import block_rows, row_blocks
 
 MB = 1024 * 1024
-LARGE_READ_AHEAD = 8 * MB
 DIMENSION = 1_024
-METADATA_BYTES = 256 * 1024
 
 
 @given(count=st.integers(1, 40), dimension=st.integers(1, 5), most_rows=st.integers(1, 50))
@@ -52,19 +49,13 @@ def test_a_disk_that_reads_far_ahead_brings_in_the_block_asked_for_and_the_next(
     rows = 40 * MB // (DIMENSION * 4)
     with mounted(image, folder, "noatime", past_the_page_cache=True):
         np.ones((rows, DIMENSION), dtype=np.float32).tofile(folder / "vectors.f32")
-    with mounted(image, folder, "noatime", past_the_page_cache=True) as device:
-        subprocess.run(["blockdev", "--setra", str(LARGE_READ_AHEAD // 512), f"/dev/{device}"], check=True)
-        before = _bytes_read(device)
+    with mounted_to_read_far_ahead(image, folder) as bytes_read:
+        before = bytes_read()
         blocks = row_blocks(folder / "vectors.f32", rows, DIMENSION)
         _, block = next(blocks)
         assert (block_rows(DIMENSION), float(block.size)) == (len(block), float(block.sum()))
-        read = _bytes_read(device) - before
+        read = bytes_read() - before
         del block
         blocks.close()
     publish(f"a block of 2.0 MB on a disk that reads 8 MB ahead: {read / MB:.1f} MB read, the next one included")
     assert 2 * MB <= read <= 2 * 2 * MB + METADATA_BYTES
-
-
-def _bytes_read(device: str) -> int:
-    """By the kernel; a sector is 512 bytes there, whatever the disk's."""
-    return 512 * int(Path(f"/sys/block/{device}/stat").read_text().split()[2])

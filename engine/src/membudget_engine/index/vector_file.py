@@ -3,10 +3,9 @@
 It does not cover writing the file (build) nor what is made of its rows (faiss_writer, compact_build, recall).
 """
 
-import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import faiss
 import numpy as np
@@ -17,6 +16,7 @@ from membudget_engine.errors import FileDamaged
 from membudget_engine.index.float_rows import MADV_RANDOM
 from membudget_engine.index.page_advice import PAGE_BYTES, PageRange, advise
 from membudget_engine.index.row_prefetch import RowPrefetch
+from membudget_engine.requested_file import ask_for
 
 ROWS_PER_BLOCK: Final = 10_000
 """At most, where rows are short."""
@@ -38,24 +38,19 @@ def row_blocks(
 ) -> Generator[tuple[int, Vectors]]:
     """All rows in the order of the file, 2 MB or `most_rows` at a time: the number of a block's first row, the block.
 
-    Read by request, the next block meanwhile. The kernel, left to itself, reads ahead 8 MB twice where the disk is set
-    so; pages on their way cannot be reclaimed, and a build in a small cgroup was killed for them. Each block is a
-    mapping of its own: pages of those that are done leave the resident set with it.
+    Read by request, the next block meanwhile (`requested_file`). Each block is a mapping of its own: pages of those
+    that are done leave the resident set with it.
 
     Raises FileDamaged when the file ends before its rows, OSError.
     """
     step = min(block_rows(dimension), most_rows)
+    step_bytes = step * dimension * FLOAT_BYTES
     with vectors.open("rb") as stream:
-        _ask(stream, 0, step, dimension)
+        ask_for(stream, 0, step_bytes)
         for first in range(0, count, step):
             block = _mapped(vectors, first, min(step, count - first), dimension)
-            _ask(stream, first + step, step, dimension)
+            ask_for(stream, (first + step) * dimension * FLOAT_BYTES, step_bytes)
             yield first, block
-
-
-def _ask(stream: BinaryIO, first: int, rows: int, dimension: int) -> None:
-    row_bytes = dimension * FLOAT_BYTES
-    os.posix_fadvise(stream.fileno(), first * row_bytes, rows * row_bytes, os.POSIX_FADV_WILLNEED)
 
 
 def _mapped(vectors: Path, first: int, count: int, dimension: int) -> Vectors:

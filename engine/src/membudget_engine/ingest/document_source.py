@@ -20,6 +20,7 @@ from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.ingest.python_module import printable
 from membudget_engine.ingest.record import Extent, Record
 from membudget_engine.ingest.vector_source import MAX_DIMENSION
+from membudget_engine.requested_file import opened_by_request
 
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 """Of one object; what is longer is refused rather than read into memory."""
@@ -66,7 +67,7 @@ class DocumentSource:
 
     def records(self, position: int) -> Iterator[Record]:
         """A chunk for each object."""
-        with self._file.open("rb") as stream:
+        with opened_by_request(self._file) as stream:
             if self._reader.of_lines:
                 stream.seek(position)
                 yield from self._reader.records(stream, position)

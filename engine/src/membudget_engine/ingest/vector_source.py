@@ -16,12 +16,10 @@ from membudget_engine.embedder import Vectors
 from membudget_engine.errors import SourceInvalid
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.ingest.record import Extent, Record
+from membudget_engine.requested_file import BLOCK_BYTES, opened_by_request
 
 MAX_DIMENSION: Final = 65_536
 ROWS_PER_BLOCK: Final = 256
-BLOCK_BYTES: Final = 256 * 1024
-"""Read at once at most, or one row."""
-
 FLOAT_BYTES: Final = 4
 _HEADER_BYTES: Final = 10_000
 """numpy's own bound of a header that it parses."""
@@ -34,7 +32,7 @@ class VectorSource:
         """Raises SourceInvalid for a file that is no such thing, OSError."""
         self._file = file
         status = file.stat()
-        with file.open("rb") as stream:
+        with opened_by_request(file) as stream:
             self._layout = read_layout(file.name, stream)
         rows = (status.st_size - self._layout.offset) // self._layout.row_bytes
         if self._layout.rows not in {None, rows} or not rows or self._layout.bytes_of(rows) != status.st_size:
@@ -44,7 +42,7 @@ class VectorSource:
 
     def records(self, position: int) -> Iterator[Record]:
         """A chunk for each row that says nothing but its number."""
-        with self._file.open("rb") as stream:
+        with opened_by_request(self._file) as stream:
             stream.seek(self._layout.bytes_of(position))
             yield from self._layout.records(self._file.name, stream, position)
 
