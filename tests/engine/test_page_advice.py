@@ -7,7 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from membudget_engine.index.page_advice import (
     MADV_DONTNEED,
@@ -18,6 +21,7 @@ from membudget_engine.index.page_advice import (
     advise,
     drop_from_page_cache,
     file_mapping_at,
+    page_borders,
     resident_bytes,
     resident_pages,
     touch,
@@ -46,6 +50,18 @@ def mapping(file: Path) -> Iterator[FileMapping]:
         assert found is not None
         advise(found.range, MADV_DONTNEED)
         yield found
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**46), st.integers(1, 2**30)), min_size=1, max_size=5))
+def test_page_borders_hold_the_bytes_and_not_a_page_more(parts: list[tuple[int, int]]) -> None:
+    """R-E01: of one range of bytes as of many."""
+    starts = np.array([start for start, _ in parts], dtype=np.int64)
+    ends = starts + np.array([size for _, size in parts], dtype=np.int64)
+    borders = [page_borders(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]
+    assert borders == [*zip(*(side.tolist() for side in page_borders(starts, ends)), strict=True)]
+    for (start, size), (first, behind) in zip(parts, borders, strict=True):
+        assert (first % PAGE_BYTES, behind % PAGE_BYTES) == (0, 0)
+        assert (0 <= start - first < PAGE_BYTES, 0 <= behind - (start + size) < PAGE_BYTES) == (True, True)
 
 
 def test_the_mapping_around_an_address_is_found_with_its_offset(mapping: FileMapping) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import IndexInvalid
-from membudget_engine.index.page_advice import PAGE_BYTES, PageRange, advise
+from membudget_engine.index.page_advice import PageRange, advise, page_borders
 from membudget_engine.index.row_prefetch import RowPrefetch
 
 Positions = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ class FloatRows:
         self._decoder = faiss.ScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16)
         self._prefetch = RowPrefetch()
         start = int(self._rows.ctypes.data)
-        self.range = PageRange(start, start + -(-found // PAGE_BYTES) * PAGE_BYTES)
+        self.range = PageRange(*page_borders(start, start + found))
         """Whole pages; the file may end before the last one does."""
         # What is needed is named row by row. Read-ahead around it would push out rows that other queries need.
         advise(self.range, MADV_RANDOM)
@@ -58,8 +58,7 @@ class FloatRows:
     def pages(self, positions: Positions) -> tuple[Positions, Positions]:
         """Where the pages of each of these rows begin, and their bytes."""
         offsets = positions * self._row_bytes
-        first = offsets // PAGE_BYTES * PAGE_BYTES
-        end = (offsets + (self._row_bytes + PAGE_BYTES - 1)) // PAGE_BYTES * PAGE_BYTES
+        first, end = page_borders(offsets, offsets + self._row_bytes)
         return first + self.range.start, end - first
 
     def ask_for(self, starts: Positions, byte_counts: Positions) -> None:

@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ _PAGEMAP_READ_BYTES: Final = 1024 * 1024
 """Entries for 512 MB of mapping at a time."""
 
 _MAPS_LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ ([0-9]+)")
+
+Address = TypeVar("Address", int, npt.NDArray[np.int64])
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -53,6 +55,11 @@ class FileMapping:
 
     range: PageRange
     offset: int
+
+
+def page_borders(start: Address, end: Address) -> tuple[Address, Address]:
+    """From where to where the pages lie that hold the bytes from `start` up to `end`, or those of each pair."""
+    return start // PAGE_BYTES * PAGE_BYTES, -(-end // PAGE_BYTES) * PAGE_BYTES
 
 
 def file_mapping_at(address: int, maps: Path = Path("/proc/self/maps")) -> FileMapping | None:

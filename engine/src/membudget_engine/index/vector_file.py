@@ -14,7 +14,7 @@ import numpy.typing as npt
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import FileDamaged
 from membudget_engine.index.float_rows import MADV_RANDOM
-from membudget_engine.index.page_advice import PAGE_BYTES, PageRange, advise
+from membudget_engine.index.page_advice import PageRange, advise, page_borders
 from membudget_engine.index.row_prefetch import RowPrefetch
 from membudget_engine.requested_file import ask_for
 
@@ -61,8 +61,7 @@ def _mapped(vectors: Path, first: int, count: int, dimension: int) -> Vectors:
     except ValueError as error:
         raise FileDamaged(f"{vectors} ends before row {first + count}: rebuild the generation") from error
     begin = int(rows.ctypes.data)
-    end = begin + rows.nbytes
-    advise(PageRange(begin // PAGE_BYTES * PAGE_BYTES, -(-end // PAGE_BYTES) * PAGE_BYTES), MADV_RANDOM)
+    advise(PageRange(*page_borders(begin, begin + rows.nbytes)), MADV_RANDOM)
     return rows
 
 
@@ -85,8 +84,7 @@ class ScatteredRows:
         for place in range(0, len(rows), step):
             block = rows[place : place + step]
             first = self._start + block * self._row_bytes
-            begin = first // PAGE_BYTES * PAGE_BYTES
-            end = -(-(first + self._row_bytes) // PAGE_BYTES) * PAGE_BYTES
+            begin, end = page_borders(first, first + self._row_bytes)
             self._prefetch.ask(begin, end - begin)
             copied[place : place + len(block)] = self._rows[block]
         return copied
