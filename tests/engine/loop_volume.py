@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 
 from memory_cgroup import require
@@ -50,5 +51,14 @@ def mounted_to_read_far_ahead(image: Path, folder: Path) -> Generator[Callable[[
     """The image on a disk that reads 8 MB ahead, none of it in the page cache; gives the bytes read of it so far."""
     with mounted(image, folder, "noatime", past_the_page_cache=True) as device:
         subprocess.run(["blockdev", "--setra", str(LARGE_READ_AHEAD // 512), f"/dev/{device}"], check=True)
-        # By the kernel; a sector is 512 bytes there, whatever the disk's.
-        yield lambda: 512 * int(Path(f"/sys/block/{device}/stat").read_text().split()[2])
+        yield partial(_sector_bytes, device, 2)
+
+
+def bytes_written(device: str) -> int:
+    """To this disk so far."""
+    return _sector_bytes(device, 6)
+
+
+def _sector_bytes(device: str, field: int) -> int:
+    """By the kernel; a sector is 512 bytes there, whatever the disk's."""
+    return 512 * int(Path(f"/sys/block/{device}/stat").read_text().split()[field])

@@ -1,14 +1,17 @@
 import os
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.engine_process import wait_until
+from engine.loop_volume import bytes_written, make_image, mounted, require_loop_devices
 from membudget_runtime.errors import SpillDamaged, SpillFailed
-from membudget_runtime.spill import MAGIC, SpillStore
+from membudget_runtime.spill import BATCH_BYTES, MAGIC, SpillStore
 from memory_cgroup import require
 
 MB = 1024 * 1024
@@ -91,7 +94,7 @@ class Failing(list[bytes]):
         return super().__iter__()
 
 
-@pytest.mark.parametrize("walks", [1, 2])
+@pytest.mark.parametrize("walks", [0, 1])
 def test_a_batch_that_ran_out_of_memory_leaves_the_account_as_it_was(tmp_path: Path, walks: int) -> None:
     """R-E13: else the bound of the folder would fall with each of them."""
     store, records = SpillStore(tmp_path, 100), Failing([bytes(92)])
@@ -99,6 +102,31 @@ def test_a_batch_that_ran_out_of_memory_leaves_the_account_as_it_was(tmp_path: P
     with pytest.raises(MemoryError):
         store.write(records)
     assert (store.used_bytes, list(tmp_path.iterdir()), len(store.write([bytes(92)]))) == (0, [], 1)
+
+
+class Awaiting(list[bytes]):
+    """What follows its first record comes when a condition holds."""
+
+    def __init__(self, records: Iterable[bytes], condition: Callable[[], bool]) -> None:
+        super().__init__(records)
+        self._condition = condition
+
+    def __getitem__(self, index: Any) -> Any:
+        if index != slice(0, 1):
+            wait_until(self._condition)
+        return cast("list[bytes]", super().__getitem__(index))
+
+
+def test_the_disk_is_at_work_while_more_is_written(tmp_path: Path) -> None:
+    """R-E13: by the count of a disk of its own; else all of it would wait for the sync."""
+    require_loop_devices()
+    image, folder = tmp_path / "image", tmp_path / "volume"
+    make_image(image, 64 * MB)
+    record = os.urandom(BATCH_BYTES)
+    with mounted(image, folder, "noatime", past_the_page_cache=True) as device:
+        store, before = SpillStore(folder, 32 * MB), bytes_written(device)
+        places = store.write(Awaiting([record] * 2, lambda: bytes_written(device) - before >= BATCH_BYTES))
+        assert [store.read(place) for place in places] == [record] * 2
 
 
 def test_batches_of_an_earlier_process_go_and_nothing_else(tmp_path: Path) -> None:
