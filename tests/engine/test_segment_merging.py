@@ -1,11 +1,14 @@
 """Which segments are merged, and which rows are dead afterwards: against plain lists and sets."""
 
+from itertools import takewhile
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from membudget_engine.index.dead_rows import DeadRows, survivors
+from membudget_engine.index.faiss_writer import FLAT_BELOW
 from membudget_engine.index.segment_merging import (
     DEAD_ROWS,
     MOST_BEFORE_MERGING,
@@ -13,12 +16,17 @@ from membudget_engine.index.segment_merging import (
     too_many_dead,
 )
 
-_Rows = st.lists(st.integers(1, 10**6), min_size=1, max_size=24)
+_Rows = st.lists(st.integers(FLAT_BELOW, 10**6), min_size=1, max_size=24)
+_RowsAndDead = st.lists(
+    st.integers(1, 3 * FLAT_BELOW).flatmap(lambda rows: st.tuples(st.just(rows), st.integers(0, rows // 5))),
+    min_size=1,
+    max_size=MOST_BEFORE_MERGING - 1,
+)
 
 
 @given(_Rows)
 def test_from_sixteen_on_the_newest_are_merged_back_to_one_larger_than_all_of_them(rows: list[int]) -> None:
-    """R-E01: two at least, always up to the newest; fewer than sixteen are left alone."""
+    """R-E01: two at least, always up to the newest; fewer than sixteen are left alone, where each has lists."""
     run = run_to_merge(rows, [0] * len(rows))
 
     if len(rows) < MOST_BEFORE_MERGING:
@@ -27,6 +35,21 @@ def test_from_sixteen_on_the_newest_are_merged_back_to_one_larger_than_all_of_th
     assert run is not None
     assert (run.stop, len(run) >= 2) == (len(rows), True)
     assert run.start == 0 or rows[run.start - 1] > sum(rows[run.start :])
+
+
+@given(_RowsAndDead)
+def test_the_newest_without_lists_are_merged_once_they_hold_enough_for_them(segments: list[tuple[int, int]]) -> None:
+    """R-E01: flat below 10,000, also in parts; what comes of them has lists, and is not merged for this again."""
+    rows, dead = [rows for rows, _ in segments], [dead for _, dead in segments]
+    assume(not too_many_dead(sum(dead), sum(rows)))
+    run = run_to_merge(rows, dead)
+
+    flat = [*takewhile(lambda segment: segment[0] < FLAT_BELOW, reversed(segments))]
+    held = sum(rows - dead for rows, dead in flat)
+    assert run == (range(len(rows) - len(flat), len(rows)) if held >= FLAT_BELOW else None)
+    if run is not None:
+        assert len(run) >= 2
+        assert run_to_merge([*rows[: run.start], held], [*dead[: run.start], 0]) is None
 
 
 def test_a_row_is_copied_about_as_often_as_the_collection_doubles_and_there_are_never_more_than_sixteen() -> None:

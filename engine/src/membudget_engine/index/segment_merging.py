@@ -6,6 +6,8 @@ It does not cover merging them (sealing, publishing). Neighbours only: an id's n
 from collections.abc import Sequence
 from typing import Final
 
+from membudget_engine.index.faiss_writer import FLAT_BELOW
+
 MOST_BEFORE_MERGING: Final = 16
 """Segments: each is looked into by every query."""
 DEAD_SHARE: Final = 0.2
@@ -23,13 +25,22 @@ def run_to_merge(rows: Sequence[int], dead: Sequence[int]) -> range | None:
     """The places of the segments that are to become one; None when nothing is due.
 
     All of them where too many rows are dead. From 16 on, the newest ones, as far back as the next older one is no
-    larger than all of those together: so a row is copied about as often as a collection doubles, not at each seal.
+    larger than all of those together: so a row is copied about as often as a collection doubles, not at each seal. And
+    the newest that have no lists, once there are enough rows in them for one that has: a query scores all rows of
+    those, and for this a row is copied once.
     """
     if too_many_dead(sum(dead), sum(rows)):
         return range(len(rows))
     if len(rows) < MOST_BEFORE_MERGING:
-        return None
+        return _without_lists(rows, dead)
     first = len(rows) - 2
     while first and rows[first - 1] <= sum(rows[first:]):
         first -= 1
     return range(first, len(rows))
+
+
+def _without_lists(rows: Sequence[int], dead: Sequence[int]) -> range | None:
+    first = len(rows)
+    while first and rows[first - 1] < FLAT_BELOW:
+        first -= 1
+    return range(first, len(rows)) if sum(rows[first:]) - sum(dead[first:]) >= FLAT_BELOW else None
