@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.loop_volume import make_image, mounted, require_loop_devices
+from loop_volume import make_image, mounted, require_loop_devices
 from membudget_engine.errors import ChunkMissing, ChunkStoreClosed, ChunkStoreInvalid
 from membudget_engine.index.generations import Generation
 from membudget_engine.ingest.chunk import Chunk

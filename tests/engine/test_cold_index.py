@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engine.compact_folder import clustered_vectors, make_compact_folder
-from engine.loop_volume import make_image, mounted, require_loop_devices
+from loop_volume import make_image, mounted, require_loop_devices
 from membudget_engine.index.faiss_writer import write_faiss_index
 from membudget_engine.index.manifest import INDEX_FILE, ROWS_FILE, VECTORS_FILE, Manifest, entry_of, write_manifest
 

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.loop_volume import mounted, require_loop_devices
 from engine.traced_engine import Forks, Promised, TracedEngine, held_by_strace
+from loop_volume import mounted, require_loop_devices
 
 CUTS = int(os.environ.get("MEMBUDGET_POWER_CUTS", "12"))
 CUTS_OF_A_VOLUME = 12

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.engine_process import wait_until
-from engine.loop_volume import METADATA_BYTES, make_image, mounted, mounted_to_read_far_ahead, require_loop_devices
 from engine.test_vector_source import write_fvecs
+from loop_volume import METADATA_BYTES, make_image, mounted, mounted_to_read_far_ahead, require_loop_devices
 from membudget_engine.ingest.document_source import DocumentSource, Keys
 from membudget_engine.ingest.record import Source
 from membudget_engine.ingest.vector_source import VectorSource

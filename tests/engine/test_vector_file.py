@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.loop_volume import METADATA_BYTES, make_image, mounted, mounted_to_read_far_ahead, require_loop_devices
+from loop_volume import METADATA_BYTES, make_image, mounted, mounted_to_read_far_ahead, require_loop_devices
 from membudget_engine.errors import FileDamaged
 from membudget_engine.index.vector_file import block_rows, row_blocks
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.engine_process import wait_until
-from engine.loop_volume import bytes_written, make_image, mounted, require_loop_devices
+from loop_volume import bytes_written, make_image, mounted, require_loop_devices
 from membudget_runtime.errors import SpillDamaged, SpillFailed
 from membudget_runtime.spill import BATCH_BYTES, MAGIC, SpillStore
 from memory_cgroup import require

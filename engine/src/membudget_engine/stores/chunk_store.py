@@ -280,7 +280,7 @@ def _is_damage(code: int, file: Path) -> bool:
         return code in _DAMAGE
     with file.open("rb") as stream:
         header = stream.read(_WRITE_VERSION_AT + 1)
-    return header[-1] > _HIGHEST_WRITE_VERSION
+    return len(header) > _WRITE_VERSION_AT and header[_WRITE_VERSION_AT] > _HIGHEST_WRITE_VERSION
 
 
 def _stored(chunk: Chunk) -> _Stored:
