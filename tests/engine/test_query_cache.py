@@ -57,6 +57,17 @@ def test_an_identical_query_is_answered_from_the_query_cache(search: Search, roo
     assert rooms.queries.kept.counters.hits == 1
 
 
+def test_the_whole_answer_is_asked_for_first(search: Search, rooms: Rooms) -> None:
+    """R-E06: what is in memory whole takes neither the chunk store nor a look at the rows."""
+    first = search.answer("small", QUERY, 5)
+    search.catalog.collections["small"].segments[0].chunks.close()
+
+    again = search.answer("small", QUERY, 5)
+
+    assert (again.answered_by, bytes(again.hits)) == (AnsweredBy.SAME_WORDS, bytes(first.hits))
+    assert rooms.queries.kept.counters.hits == 0
+
+
 def test_it_keeps_rows_a_hundredth_of_the_answer(search: Search, rooms: Rooms) -> None:
     """R-E06: so that it outlives whole answers where memory is short."""
     answer = search.answer("small", QUERY, 50)
@@ -136,8 +147,9 @@ def test_every_room_has_its_metrics(search: Search, rooms: Rooms, runtime: Memor
     """R-E06, R-E10: entries, hits, misses, evictions, refusals, bytes."""
     registry = CollectorRegistry()
     registry.register(EngineCollector(search, rooms.caches, runtime))
-    for _ in range(2):
-        search.answer("small", QUERY, 5)
+    search.answer("small", QUERY, 5)
+    rooms.semantic.answers.clear()
+    search.answer("small", QUERY, 5)
 
     counters = (metric_names.ENGINE_CACHE_ENTRIES, metric_names.ENGINE_CACHE_HITS, metric_names.ENGINE_CACHE_MISSES)
     queries = {"cache": query_cache.QUERY_CACHE}

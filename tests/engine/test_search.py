@@ -11,18 +11,25 @@ from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.errors import ChunkStoreClosed, CollectionMissing, IndexClosed, QueryInvalid
-from membudget_engine.search import AnsweredBy, Hit, Search
+from membudget_engine.search import Answer, AnsweredBy, Hit, Search, Unanswered
 from membudget_engine.settings import MAX_HITS, MAX_QUERY_CHARACTERS
+from membudget_runtime.component import Ranking
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 
 @pytest.fixture
-def search(small_data: Path, runtime: MemoryRuntime) -> Iterator[Search]:
+def cache(runtime: MemoryRuntime) -> SemanticCache:
+    """Empty."""
+    return SemanticCache(runtime, HashingEmbedder().dimension)
+
+
+@pytest.fixture
+def search(small_data: Path, cache: SemanticCache) -> Iterator[Search]:
     """With an empty cache."""
     embedder = HashingEmbedder()
     collections = open_collections(small_data, embedder)
     catalog = Catalog(collections)
-    yield Search(catalog, embedder, SemanticCache(runtime, embedder.dimension))
+    yield Search(catalog, embedder, cache)
     catalog.close()
 
 
@@ -115,3 +122,43 @@ def test_a_query_that_meets_a_closed_collection_gets_a_typed_error(search: Searc
     with pytest.raises((IndexClosed, ChunkStoreClosed)):
         search.answer("small", "parse a header", 5)
     assert bytes(cached.hits) == bytes(search.answer("small", "open a stream reader", 5).hits)
+
+
+def test_an_answer_in_memory_is_known_without_anything_that_may_wait(search: Search) -> None:
+    """R-E06, R-E21: neither index nor chunk store; a new question is handed on, a wrong one refused at once."""
+    query = "open a stream reader"
+    asked = search.known("small", query, 5)
+    assert isinstance(asked, Unanswered)
+    assert asked == Unanswered("small", query, 5, on_disk=False)
+    first = search.found(asked)
+    (segment,) = search.catalog.collections["small"].segments
+    segment.index.close()
+    segment.chunks.close()
+
+    known = search.known("small", f" {query} ", 5)
+
+    assert isinstance(known, Answer)
+    assert (known.answered_by, bytes(known.hits)) == (AnsweredBy.SAME_WORDS, bytes(first.hits))
+    assert search.answered == {AnsweredBy.INDEX: 1, AnsweredBy.SAME_WORDS: 1}
+    with pytest.raises(QueryInvalid):
+        search.known("small", " ", 5)
+    with pytest.raises(CollectionMissing):
+        search.known("other", query, 5)
+
+
+def test_an_answer_that_was_spilled_is_not_read_where_nothing_may_wait(search: Search, cache: SemanticCache) -> None:
+    """R-E06, R-E13: it is on disk, which is told and counts as no look-up; whoever may wait reads it."""
+    query, ranking = "open a stream reader", Ranking()
+    first = search.answer("small", query, 5)
+    looked_up = cache.answers.counters.misses
+    cache.answers.spill(1 << 30, ranking.priority("small"), ranking)
+
+    asked = search.known("small", query, 5)
+
+    assert isinstance(asked, Unanswered)
+    assert asked == Unanswered("small", query, 5, on_disk=True)
+    assert (cache.answers.counters.hits, cache.answers.counters.misses) == (0, looked_up)
+    again = search.found(asked)
+    assert (again.answered_by, bytes(again.hits)) == (AnsweredBy.SAME_WORDS, bytes(first.hits))
+    assert (cache.answers.counters.hits, cache.answers.counters.misses) == (1, looked_up)
+    assert isinstance(search.known("small", query, 5), Answer)

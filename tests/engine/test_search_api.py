@@ -1,16 +1,27 @@
 """The HTTP side of a real engine in a process of its own: every route, and every wrong thing a client can send."""
 
+import asyncio
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
+import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
+from starlette.types import Message, Scope
 
 from engine.engine_process import EngineProcess, Reply, ask, search_body, status_bytes
+from membudget_engine.caches.semantic_cache import SemanticCache
+from membudget_engine.catalog import Catalog
+from membudget_engine.collection import open_collections
+from membudget_engine.embedder import HashingEmbedder
+from membudget_engine.search import Search
+from membudget_engine.search_api import SearchApi, SearchRequest
 from membudget_engine.settings import MAX_BODY_BYTES, MAX_HITS, WAITING_QUERIES
 from membudget_engine.stores.chunk_store import ChunkStore
+from membudget_runtime.memory_runtime import MemoryRuntime
 
 AGENTS = 20
 QUERIES = 1_000
@@ -205,6 +216,50 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(engine: Engi
 
     assert engine.ask("POST", "/v1/search", KNOWN).status == 200
     assert "Traceback" not in engine.log
+
+
+def test_a_known_answer_is_given_while_every_worker_is_at_something_long(
+    small_data: Path, runtime: MemoryRuntime
+) -> None:
+    """R-E21: and while a new question is refused as too many wait."""
+    embedder, ended = HashingEmbedder(), threading.Event()
+    with (
+        closing(Catalog(open_collections(small_data, embedder))) as catalog,
+        closing(SearchApi(_asked(catalog, embedder, runtime), CollectorRegistry(), lambda _: None)) as api,
+    ):
+
+        async def status(query: bytes) -> int:
+            sent: list[Message] = []
+            parts: list[Message] = [{"type": "http.request", "body": query}]
+
+            async def receive() -> Message:
+                return parts.pop(0)
+
+            async def send(part: Message) -> None:
+                sent.append(part)
+
+            scope: Scope = {"type": "http", "method": "POST", "path": "/v1/search", "query_string": b"", "headers": []}
+            await api.application(scope, receive, send)
+            return sent[0]["status"]
+
+        async def statuses() -> list[int]:
+            at_work = [asyncio.create_task(api.in_worker(ended.wait)) for _ in range(WAITING_QUERIES)]
+            await asyncio.sleep(0)
+            try:
+                return [await status(query) for query in (KNOWN, search_body("a new one", collection="small"))]
+            finally:
+                ended.set()
+                await asyncio.gather(*at_work)
+
+        assert asyncio.run(statuses()) == [200, 503]
+
+
+def _asked(catalog: Catalog, embedder: HashingEmbedder, runtime: MemoryRuntime) -> Search:
+    """A search that has answered KNOWN."""
+    search = Search(catalog, embedder, SemanticCache(runtime, embedder.dimension))
+    known = msgspec.json.decode(KNOWN, type=SearchRequest)
+    search.answer(known.collection, known.query, known.hits)
+    return search
 
 
 def test_more_queries_than_may_wait_are_refused_and_can_be_tried_again(engine: EngineProcess) -> None:

@@ -596,3 +596,16 @@ def test_an_exclusion_may_name_what_no_policy_ranks() -> None:
     """R-P07: excluded by name, whatever the class."""
     ranking = Ranking({}, frozenset({"unknown"}))
     assert [ranking.may_evict("unknown", priority) for priority in Priority] == [False] * 4
+
+
+def test_whether_a_value_is_on_disk_is_told_and_counts_as_no_use(tmp_path: Path) -> None:
+    """R-E13: not of one in memory, of one that is not there, nor of one that was read."""
+    cache, ledger, _ = small(MB, SpillStore(tmp_path, MB))
+    cache.put("a", b"value" * 100, "low")
+    assert not cache.is_on_disk("low", "a")
+    cache.spill(1, Priority.LOW, ledger.bounds.ranking)
+
+    assert [cache.is_on_disk(*name) for name in (("low", "a"), ("low", "b"), ("high", "a"))] == [True, False, False]
+    assert (cache.counters.hits, cache.counters.misses) == (0, 0)
+    assert cache.get("low", "a") == b"value" * 100
+    assert not cache.is_on_disk("low", "a")

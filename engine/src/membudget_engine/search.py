@@ -1,7 +1,7 @@
 """Answers queries: cache first, then embedding, index and chunks.
 
-Covers: one query from text to hits with their source, and counting. Does not cover HTTP (`search_api`). Runs in
-worker threads: every method may be called from any of them.
+Covers: one query from text to hits with their source, and counting. Does not cover HTTP (`search_api`). Every method
+may be called from any thread; `known` is the one for a loop, as it reads nothing but memory.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -22,7 +23,7 @@ from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import Collection
 from membudget_engine.embedder import GIVEN, QueryEmbedder
-from membudget_engine.errors import ChunkStoreClosed, QueryInvalid
+from membudget_engine.errors import QueryInvalid
 from membudget_engine.index.effort import Effort
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.query_room import QueryRoom
@@ -54,6 +55,17 @@ class Answer(msgspec.Struct, frozen=True):
     hits: msgspec.Raw
 
 
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A question whose answer is not in memory."""
+
+    collection: str
+    query: str
+    hits: int
+    on_disk: bool
+    """Whether it was spilled."""
+
+
 class Search:
     """Searches the collections of a catalog."""
 
@@ -83,11 +95,26 @@ class Search:
             CollectionMissing: no such collection.
             QueryInvalid: an empty or overlong query, or more hits than are allowed.
         """
+        known = self.known(collection, query, hits)
+        return known if isinstance(known, Answer) else self.found(known)
+
+    def known(self, collection: str, query: str, hits: int) -> Answer | Unanswered:
+        """The answer, where the whole of it is in memory under the same words. Raises as `answer`."""
         with self.catalog.use(collection) as opened:
-            answered_by, encoded = self._checked_answer(opened, query, hits)
-        with self._counting:
-            self.answered[answered_by] += 1
-        return Answer(collection, answered_by, msgspec.Raw(encoded))
+            _check_question(opened, query, hits)
+            tag = opened.tag
+            on_disk = self._cache.is_on_disk(collection, tag, hits, query)
+            answer = None if on_disk else self._cache.same_words(collection, tag, hits, query)
+        if answer is None:
+            return Unanswered(collection, query, hits, on_disk)
+        return self._counted(collection, AnsweredBy.SAME_WORDS, answer)
+
+    def found(self, asked: Unanswered) -> Answer:
+        """The answer as chunk store, embedder and index give it. Raises as `answer`."""
+        with self.catalog.use(asked.collection) as opened:
+            _check_question(opened, asked.query, asked.hits)
+            answered_by, answer = self._found(opened, asked)
+        return self._counted(asked.collection, answered_by, answer)
 
     def nearest(self, collection: str, vector: Sequence[float], hits: int) -> Answer:
         """The `hits` chunks nearest to a vector; nothing of it is cached. Raises as `answer`."""
@@ -98,9 +125,7 @@ class Search:
                 raise QueryInvalid("a vector has NaN or infinity, or a value that no float32 can hold")
             with self._effort(opened, hits) as effort:
                 encoded = _encoded(opened, opened.find(asked, hits, effort))
-        with self._counting:
-            self.answered[AnsweredBy.INDEX] += 1
-        return Answer(collection, AnsweredBy.INDEX, msgspec.Raw(encoded))
+        return self._counted(collection, AnsweredBy.INDEX, encoded)
 
     def chunk_body(self, collection: str, chunk: str) -> bytes | None:
         """The encoded chunk of that id; None when there is none. Raises CollectionMissing."""
@@ -118,20 +143,12 @@ class Search:
                 self._responses.keep(collection, tag, chunk, body)
             return body
 
-    def _checked_answer(self, opened: Collection, query: str, hits: int) -> tuple[AnsweredBy, bytes]:
-        _check_hits(hits)
-        if opened.manifest.embedder.startswith(GIVEN):
-            raise QueryInvalid(f"{opened.name} holds vectors that were given to it: ask with a vector")
-        if not query.strip() or len(query) > MAX_QUERY_CHARACTERS:
-            raise QueryInvalid(f"a query has 1 to {MAX_QUERY_CHARACTERS} characters, not {len(query)}")
-        return self._answer(opened, query, hits)
-
-    def _answer(self, collection: Collection, query: str, hits: int) -> tuple[AnsweredBy, bytes]:
+    def _found(self, collection: Collection, asked: Unanswered) -> tuple[AnsweredBy, bytes]:
         # Once: what is written while this query runs makes another tag, and its answer stays under this one.
-        tag = collection.tag
-        known = self._same_query(collection, tag, hits, query)
+        tag, query, hits = collection.tag, asked.query, asked.hits
+        known = self._cache.same_words(collection.name, tag, hits, query) if asked.on_disk else None
         if known is None:
-            known = self._cache.same_words(collection.name, tag, hits, query)
+            known = self._same_query(collection, tag, hits, query)
         if known is not None:
             return AnsweredBy.SAME_WORDS, known
         vector = self._embedder.embed_query(query, collection.name)
@@ -160,11 +177,20 @@ class Search:
         found = None if self._queries is None else self._queries.same_query(collection.name, tag, hits, query)
         if found is None:
             return None
-        try:
-            return _encoded(collection, found)
-        except ChunkStoreClosed:
-            # Its texts are out of reach, but the semantic cache may still have the whole answer.
-            return None
+        return _encoded(collection, found)
+
+    def _counted(self, collection: str, answered_by: AnsweredBy, encoded: bytes) -> Answer:
+        with self._counting:
+            self.answered[answered_by] += 1
+        return Answer(collection, answered_by, msgspec.Raw(encoded))
+
+
+def _check_question(opened: Collection, query: str, hits: int) -> None:
+    _check_hits(hits)
+    if opened.manifest.embedder.startswith(GIVEN):
+        raise QueryInvalid(f"{opened.name} holds vectors that were given to it: ask with a vector")
+    if not query.strip() or len(query) > MAX_QUERY_CHARACTERS:
+        raise QueryInvalid(f"a query has 1 to {MAX_QUERY_CHARACTERS} characters, not {len(query)}")
 
 
 def _check_hits(hits: int) -> None:

@@ -1,8 +1,8 @@
 """The search API over HTTP, for agents and probes.
 
 Covers: routes, and a limit on waiting queries. Does not cover what a query does (`search`), bodies and errors
-(`http_answers`), nor starting and stopping the server (`lifecycle`). Queries run in worker threads: the loop only moves
-bytes.
+(`http_answers`), nor starting and stopping the server (`lifecycle`). The loop moves bytes and gives answers that are in
+memory whole; whatever reads a file or compares vectors runs in worker threads.
 """
 
 from __future__ import annotations
@@ -158,17 +158,20 @@ class SearchApi:
         asked = await message(request, SearchRequest, "search request")
         started = time.perf_counter()
         try:
-            answer = await self.in_worker(lambda: self._answer(asked))
+            answer = await self._answer(asked)
         finally:
             took = time.perf_counter() - started
             self._duration.observe(took)
             self._observe(took)
         return json(msgspec.json.encode(answer))
 
-    def _answer(self, asked: SearchRequest) -> Answer:
-        if asked.vector is None:
-            return self._search.answer(asked.collection, asked.query, asked.hits)
-        return self._search.nearest(asked.collection, asked.vector, asked.hits)
+    async def _answer(self, asked: SearchRequest) -> Answer:
+        search, vector = self._search, asked.vector
+        if vector is not None:
+            return await self.in_worker(lambda: search.nearest(asked.collection, vector, asked.hits))
+        # Here: to change threads and back takes longer than a known answer does.
+        known = search.known(asked.collection, asked.query, asked.hits)
+        return known if isinstance(known, Answer) else await self.in_worker(lambda: search.found(known))
 
     async def _get_chunk(self, request: Request) -> Response:
         self.refuse_while_stopping()

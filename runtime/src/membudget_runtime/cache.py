@@ -104,6 +104,12 @@ class BoundedCache(Component, Generic[Key]):
         self.counters.hits += 1
         return unpacked(stored) if entry.packed else stored
 
+    def is_on_disk(self, collection: str, key: Key) -> bool:
+        """Whether `get` would read the value from disk; takes no lock, and no use is counted."""
+        table = self._tables.get(collection)
+        entry = None if table is None else table.entries.get(key)
+        return entry is not None and entry.segment is None
+
     def holds(self, collection: str, key: Key) -> bool:
         """Whether an entry is kept under this key; no use is counted. The caller holds the ledger's lock."""
         return self._kept.find(collection, key) is not None

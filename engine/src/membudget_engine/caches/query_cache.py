@@ -1,8 +1,8 @@
 """Which chunks answer a query, by its words: rows and scores, a dozen bytes for each hit.
 
 Covers: the same question again within three minutes, answered without embedding or index. Does not cover the chunks'
-texts, which come from the chunk store, nor questions of like meaning (`semantic_cache`): whole answers are kept there,
-a hundred times the bytes, and go first when memory is short.
+texts, which come from the chunk store, nor whole answers (`semantic_cache`): those are asked for first, have a hundred
+times the bytes, and go first when memory is short.
 """
 
 from __future__ import annotations

@@ -57,6 +57,10 @@ class SemanticCache:
         """The answer to a query of the same words."""
         return self.answers.get(collection, query_key(tag, hits, query))
 
+    def is_on_disk(self, collection: str, tag: bytes, hits: int, query: str) -> bool:
+        """Whether `same_words` would read the answer from disk."""
+        return self.answers.is_on_disk(collection, query_key(tag, hits, query))
+
     def same_meaning(self, collection: str, tag: bytes, hits: int, vector: _Vector) -> bytes | None:
         """The answer to the most similar query, when it is similar enough."""
         rows = self._rows.get((collection, _shelf(tag, hits)))
