@@ -32,6 +32,14 @@ def entry_of(key: int, length: int = 2048) -> Entry[int]:
     return entry
 
 
+def ordered(order_type: type[Replacement[int]], count: int) -> tuple[Replacement[int], list[Entry[int]]]:
+    """An order of so many new entries, and they by their keys."""
+    order, entries = order_type(), [entry_of(key) for key in range(count)]
+    for entry in entries:
+        order.add(entry)
+    return order, entries
+
+
 def use(order: Replacement[int], entry: Entry[int]) -> None:
     """A hit, as a cache counts it."""
     if order.reorders:
@@ -124,10 +132,7 @@ def test_least_frequently_used_goes_by_the_number_of_uses_then_by_the_last_one()
 
 def test_the_default_drops_what_was_never_used_before_what_was() -> None:
     """R-E02: a scan does not push out what is in use."""
-    order: AdaptiveFifo[int] = AdaptiveFifo()
-    entries = [entry_of(key) for key in range(10)]
-    for entry in entries:
-        order.add(entry)
+    order, entries = ordered(AdaptiveFifo[int], 10)
     for key in (1, 4):
         use(order, entries[key])
     assert (drained(order)[:8], [entry.uses for entry in entries]) == ([0, 2, 3, 5, 6, 7, 8, 9], [0] * 10)
@@ -136,10 +141,7 @@ def test_the_default_drops_what_was_never_used_before_what_was() -> None:
 @pytest.mark.parametrize("hit", range(4))
 def test_an_entry_that_is_hit_while_the_order_is_walked_is_met_once(hit: int) -> None:
     """R-E02, R-E17: a hit takes no lock, and what is persisted or spilled meanwhile comes once."""
-    order: AdaptiveFifo[int] = AdaptiveFifo()
-    entries = [entry_of(key) for key in range(4)]
-    for entry in entries:
-        order.add(entry)
+    order, entries = ordered(AdaptiveFifo[int], 4)
     use(order, entries[1])
     walk = iter(order)
     met = [next(walk)]
@@ -154,10 +156,7 @@ def test_what_stays_is_met_whatever_leaves_between_two_steps(
     order_type: type[Replacement[int]], gone: Sequence[int], taken: int
 ) -> None:
     """R-E02, R-E13: the lock is free between two steps of a walk."""
-    order = order_type()
-    entries = [entry_of(key) for key in range(3500)]
-    for entry in entries:
-        order.add(entry)
+    order, entries = ordered(order_type, 3500)
     steps = order.steps()
     met = [entry for step in islice(steps, taken) for entry in step]
     for key in gone:
@@ -175,10 +174,7 @@ def test_what_moves_between_two_steps_is_met(
     order_type: type[Replacement[int]], used: Sequence[int], taken: int
 ) -> None:
     """R-E02, R-E13, R-E17: a hit may move an entry, and a search for the next to go spares a hundred."""
-    order = order_type()
-    entries = [entry_of(key) for key in range(3500)]
-    for entry in entries:
-        order.add(entry)
+    order, entries = ordered(order_type, 3500)
     steps = order.steps()
     met = {entry.key for step in islice(steps, taken) for entry in step}
     for key in used:
