@@ -9,14 +9,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import faiss
+import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from engine.written import notes, written
+from membudget_engine.collection import open_generation
 from membudget_engine.embedder import HashingEmbedder
+from membudget_engine.errors import IndexInvalid
 from membudget_engine.index.build import build_collection
-from membudget_engine.index.manifest import Representation
+from membudget_engine.index.generations import Generation
+from membudget_engine.index.manifest import INDEX_FILE, Representation, entry_of, read_manifest
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.stores.write_log import LOG_FILE
 
@@ -119,6 +126,29 @@ def test_no_changed_index_file_ends_the_process_or_leads_outside_its_rows(
         f"{representation} of {count}: {FILES} changed index files are told by their manifest; with one that fits "
         f"{opened} open, {refused} are refused, none ends the process"
     )
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+@pytest.mark.parametrize("shift", [10_000, 1 << 46, -1 << 62, -10_001])
+def test_rows_that_are_not_there_are_damage_when_a_query_meets_them(
+    tmp_path: Path, shift: int, *, deleted: bool
+) -> None:
+    """Fault 60: whatever a list in the mapped file names, no row outside the collection is given out or looked for."""
+    generation = _good(tmp_path / "core", "Int8", 10_000)
+    index = faiss.read_index(str(generation / INDEX_FILE))
+    assert isinstance(index, faiss.IndexIVFScalarQuantizer)
+    lists = index.invlists
+    for number in range(index.nlist):
+        faiss.rev_swig_ptr(lists.get_ids(number), lists.list_size(number))[:] += shift
+    (generation / INDEX_FILE).unlink()
+    faiss.write_index(index, str(generation / INDEX_FILE))
+    manifest = read_manifest(generation)
+    believed = replace(manifest, files={**manifest.files, INDEX_FILE: entry_of(generation / INDEX_FILE)})
+    with closing(open_generation("core", Generation(generation, believed))) as collection:
+        if deleted:
+            collection.dead[0].add(7)
+        with pytest.raises(IndexInvalid, match="rebuild"):
+            collection.find(np.ones((1, DIMENSION), dtype=np.float32), 5)
 
 
 @pytest.fixture(scope="module")

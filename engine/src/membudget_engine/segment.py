@@ -79,16 +79,28 @@ class Segment:
         self.chunks.close()
 
     def find(self, vector: Vectors, hits: int, dead: DeadRows, effort: Effort) -> tuple[Vectors, RowIds]:
-        """Scores and row ids of the nearest rows that hold, best first; -1 at the end is none, as FAISS has it."""
+        """Scores and row ids of the nearest rows that hold, best first; -1 at the end is none, as FAISS has it.
+
+        Raises as the index's search, and IndexInvalid where the index names a row that is not there.
+        """
 
         def ask(asked: int) -> tuple[tuple[Vectors, RowIds], RowIds]:
             scores, rows = self.index.search(vector, asked, effort)
+            self._check_rows(rows)
             return (scores[0], rows[0]), rows[0]
 
         if not dead.dead:
             return ask(hits)[0]
         (scores, rows), holding = _holding(ask, hits, dead)
         return scores[holding], rows[holding]
+
+    def _check_rows(self, rows: RowIds) -> None:
+        """Ids lie in the mapped file, where no look at its fields when it is opened comes by."""
+        # As unsigned numbers from none, which is -1, on: all others that are not there are larger than the count.
+        if (rows + 1).view(np.uint64).max(initial=0) > self.folder.manifest.count:
+            raise IndexInvalid(
+                f"{self.folder.directory} names rows beyond its {self.folder.manifest.count}: it is damaged, rebuild it"
+            )
 
     def candidates(self, query: RotatedQuery, wanted: int, dead: DeadRows) -> Candidates:
         """Of a Compact segment: so many rows that hold, those that its codes put first, best first."""
