@@ -107,6 +107,8 @@ def serve(settings: EngineSettings, stop: StopSignal, reload_signal: ReloadSigna
             api.add(more.operations)
         at_end.callback(runtime.close)
         at_its_turn = at_end.enter_context(ExitStack())
+        # An exception between a socket and whoever closes it would leave its file; what follows is short.
+        stop.wait_for_server()
         runtime.serve(settings.control_socket)
         at_end.callback(api.close)
         at_end.callback(writes.close)
@@ -116,7 +118,6 @@ def serve(settings: EngineSettings, stop: StopSignal, reload_signal: ReloadSigna
         listener = at_end.enter_context(_listener(settings.host, settings.port))
         # Not before: an engine that cannot begin leaves alone what its former life wrote.
         at_its_turn.callback(_persist, runtime, stop, settings.grace_seconds)
-        stop.wait_for_server()
         runtime.started()
         log.info("serving on %s:%s, control socket %s", *listener.getsockname()[:2], settings.control_socket)
         _Server(api, stop, settings.grace_seconds).run([listener])
