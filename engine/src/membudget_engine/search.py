@@ -102,9 +102,7 @@ class Search:
         """The answer, where the whole of it is in memory under the same words. Raises as `answer`."""
         with self.catalog.use(collection) as opened:
             _check_question(opened, query, hits)
-            tag = opened.tag
-            on_disk = self._cache.is_on_disk(collection, tag, hits, query)
-            answer = None if on_disk else self._cache.same_words(collection, tag, hits, query)
+            answer, on_disk = self._cache.same_words_in_memory(collection, opened.tag, hits, query)
         if answer is None:
             return Unanswered(collection, query, hits, on_disk)
         return self._counted(collection, AnsweredBy.SAME_WORDS, answer)

@@ -57,9 +57,11 @@ class SemanticCache:
         """The answer to a query of the same words."""
         return self.answers.get(collection, query_key(tag, hits, query))
 
-    def is_on_disk(self, collection: str, tag: bytes, hits: int, query: str) -> bool:
-        """Whether `same_words` would read the answer from disk."""
-        return self.answers.is_on_disk(collection, query_key(tag, hits, query))
+    def same_words_in_memory(self, collection: str, tag: bytes, hits: int, query: str) -> tuple[bytes | None, bool]:
+        """The same where no disk is read for it; and whether `same_words` would read one."""
+        key = query_key(tag, hits, query)
+        on_disk = self.answers.is_on_disk(collection, key)
+        return (None if on_disk else self.answers.get(collection, key)), on_disk
 
     def same_meaning(self, collection: str, tag: bytes, hits: int, vector: _Vector) -> bytes | None:
         """The answer to the most similar query, when it is similar enough."""
