@@ -1,7 +1,6 @@
 """Starting and stopping real engines: what a signal does at any moment, and what stands in the way of a start."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 from engine.engine_process import START_SECONDS, STOP_SECONDS, EngineProcess, Reply, ask, search_body, wait_until
 from membudget_contract.control_api import REPORT_PATH
-from memory_cgroup import require
+from tracing import required_strace
 
 QUERY = search_body("open a stream reader")
 BEGUN = b"POST /v1/search HTTP/1.1\r\nHost: engine\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
@@ -95,23 +94,10 @@ def test_a_signal_during_start_up_ends_it_without_a_traceback(
 
 def test_a_signal_while_the_control_socket_opens_leaves_no_file_of_it(small_data: Path, tmp_path: Path) -> None:
     """R-E17: in the call that comes after its file is there, before anybody could close it."""
-    tracer, run = shutil.which("strace"), tmp_path / "run"
-    require(tracer is not None, "strace is not installed")
+    run = tmp_path / "run"
     at_its_mode = ["-P", str(run / "engine.sock"), "-e", "inject=chmod,fchmodat:signal=SIGTERM"]
-    engine = [sys.executable, "-m", "membudget_engine", "serve", "--port", "0", "--data", str(small_data)]
-    argv = [
-        str(tracer),
-        "-f",
-        "-qq",
-        "-o",
-        os.devnull,
-        *at_its_mode,
-        *engine,
-        "--state",
-        str(tmp_path),
-        "--run",
-        str(run),
-    ]
+    argv = [required_strace(), "-f", "-qq", "-o", os.devnull, *at_its_mode, sys.executable, "-m", "membudget_engine"]
+    argv += ["serve", "--port", "0", "--data", str(small_data), "--state", str(tmp_path), "--run", str(run)]
 
     ended = subprocess.run(argv, capture_output=True, text=True, timeout=START_SECONDS, check=False)
 

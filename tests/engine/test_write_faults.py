@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Generator
@@ -13,6 +12,7 @@ import pytest
 from engine.written import Written, notes, written
 from membudget_engine.errors import BuildFailed, EngineError, WriteFailed
 from memory_cgroup import require
+from tracing import required_strace
 
 
 @pytest.fixture
@@ -96,9 +96,8 @@ with written(folder / "data", folder / "state") as opened:
 
 def test_every_acknowledgement_comes_after_a_sync_of_the_log(tmp_path: Path) -> None:
     """Bug 14: SIGKILL leaves the page cache alone, a power cut does not; so the calls to the kernel are read."""
-    tracer = shutil.which("strace")
-    require(tracer is not None, "strace is not installed")
-    argv = [str(tracer), "-f", "-y", "-e", "trace=write,fdatasync,fsync", sys.executable, "-c", _SYNCED, str(tmp_path)]
+    read = ["-f", "-y", "-e", "trace=write,fdatasync,fsync"]
+    argv = [required_strace(), *read, sys.executable, "-c", _SYNCED, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     traced = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True).stderr
     seen = re.findall(r'write\(1.*?"(asked|acknowledged|ended)|(f(?:data)?sync)\(\d+<[^>]*writes\.sqlite-wal>', traced)

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from control_socket import ask as ask_control
 from engine.engine_process import Reply, ask, search_body, wait_until
 from engine.written import notes
 from membudget_contract.control_api import RELOAD_PATH, Reloaded, ReloadRequest
-from memory_cgroup import require
+from tracing import required_strace
 
 _SERVING = re.compile(r"serving on 127\.0\.0\.1:(\d+)")
 _ANSWER_SECONDS = 30.0
@@ -171,9 +170,7 @@ class Promised:
 @contextlib.contextmanager
 def held_by_strace(pid: int, options: Sequence[str]) -> Generator[None]:
     """The process and all its threads, until the block ends; counts of calls begin at its beginning."""
-    tracer = shutil.which("strace")
-    require(tracer is not None, "strace is not installed")
-    argv = [str(tracer), "-f", "-qq", *options, "-p", str(pid)]
+    argv = [required_strace(), "-f", "-qq", *options, "-p", str(pid)]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as strace:
         try:
             wait_until(lambda: strace.poll() is not None or _all_traced(pid))

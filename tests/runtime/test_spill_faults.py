@@ -28,6 +28,7 @@ from membudget_runtime.reclaim import Reclaimer
 from membudget_runtime.spill import SpillPlace, SpillStore
 from memory_cgroup import require
 from runtime.fakes import MB, RANKING, HandClock, ledger_of, start
+from tracing import required_strace
 
 SPILLING = Path(__file__).with_name("spilling_process.py")
 LEFTOVERS = 100_000
@@ -209,9 +210,8 @@ def test_a_bomb_in_place_of_a_value_inflates_to_a_bound_and_is_damage() -> None:
 
 def spilled_under_strace(folder: Path, *options: str) -> tuple[str, list[str]]:
     """What `spilling_process` said, and its calls."""
-    require(shutil.which("strace") is not None, "strace is missing. On Debian: apt-get install strace")
     log = folder.with_name("calls")
-    argv = ["strace", "-f", "-q", "-o", str(log), *options, sys.executable, str(SPILLING), str(folder)]
+    argv = [required_strace(), "-f", "-q", "-o", str(log), *options, sys.executable, str(SPILLING), str(folder)]
     run = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     return run.stdout, log.read_text(encoding="utf-8", errors="replace").splitlines()
 
