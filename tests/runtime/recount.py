@@ -22,24 +22,26 @@ def wrong_in(cache: BoundedCache[Key]) -> list[str]:
 
 
 def _entries(kept: KeptEntries[Key]) -> list[Entry[Key]]:
-    return [entry for table in kept.tables.values() for entry in table.entries.values()]
+    dicts = (entries for table in kept.tables.values() for entries in (table.entries, *table.hidden))
+    return [entry for entries in dicts for entry in entries.values()]
 
 
 def _wrong_entries(kept: KeptEntries[Key]) -> Iterator[str]:
     entries, orders = _entries(kept), set(kept.orders._orders.values())
     on_disk = [entry.spilled.length for entry in entries if entry.spilled is not None]
-    tables = sum(sys.getsizeof(table.entries) for table in kept.tables.values())
+    dicts = [entries for table in kept.tables.values() for entries in (table.entries, *table.hidden)]
     yield from _differing(
         count=(kept.count, len(entries)),
         ordered=({*entries}, {entry for order in orders for entry in order}),
         heap=(kept.heap_bytes, sum(map(_heap_bytes, [kept] * len(entries), entries))),
-        tables=(kept.tables_bytes, tables + sum(order.extra_bytes() for order in orders)),
+        tables=(kept.tables_bytes, sum(map(sys.getsizeof, dicts)) + sum(order.extra_bytes() for order in orders)),
         disk=(kept.spilled_bytes, sum(on_disk)),
         owned=(kept.owned_bytes() if not entries else 0, 0),
         in_one_place=([entry.key for entry in entries if (entry.segment is None) == (entry.spilled is None)], []),
     )
     for table in kept.tables.values():
-        held = sum(_heap_bytes(kept, entry) + _memory_bytes(entry) for entry in table.entries.values())
+        of_it = [entry for entry in entries if entry.collection == table.name]
+        held = sum(_heap_bytes(kept, entry) + _memory_bytes(entry) for entry in of_it)
         yield from _differing(of_collection=(table.byte_count, held), order=(table.order, kept.orders.of(table.name)))
 
 

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from membudget_contract.control_api import FreeRequest, Means, Persisted
 from membudget_contract.policy import Priority
 from membudget_runtime.arena import ALONE_BYTES
 from membudget_runtime.cache import BoundedCache
+from membudget_runtime.component import Ranking
+from membudget_runtime.entry_file import KeptEntry, written_at
 from membudget_runtime.errors import SpillUnread
 from membudget_runtime.memory_runtime import MemoryRuntime
 from membudget_runtime.persistence import Persistence
@@ -298,6 +301,74 @@ def test_a_value_put_before_the_registration_is_not_replaced_by_an_older_one(tmp
     back = cache_of(tmp_path, clock)
     back.put(b"key", b"new")
     assert (persistence_of(tmp_path, clock).register("cache", back), back.get("default", b"key")) == (0, b"new")
+
+
+class OnlyLow:
+    """Of a cache that cannot read its other classes just now."""
+
+    def __init__(self, cache: BoundedCache[bytes]) -> None:
+        self._cache = cache
+
+    def saved(self, priority: Priority) -> Iterable[KeptEntry]:
+        """Those of Low; of another class none, and why."""
+        if priority is not Priority.LOW:
+            raise SpillUnread("not now")
+        return self._cache.saved(priority)
+
+    def restore(self, kept: KeptEntry) -> bool:
+        """As the cache."""
+        return self._cache.restore(kept)
+
+
+def test_of_two_files_that_have_a_key_the_newer_one_holds(tmp_path: Path) -> None:
+    """R-E17: a collection was High, and is Low when High is not written anew; what only the older file has is back."""
+    clock = HandClock()
+    cache, persistence, _ = next_life(tmp_path, clock)
+    for key in (b"both", b"older"):
+        cache.put(key, b"old", "high")
+    persistence.persist()
+
+    clock.now += 1.0
+    ledger, _ = ledger_of(ceilings={"cache": MB}, clock=clock)
+    ledger.set_bounds(replace(ledger.bounds, ranking=Ranking({"high": Priority.LOW})))
+    ranked: BoundedCache[bytes] = BoundedCache("cache", ledger, ttl_seconds=100.0, clock=clock)
+    next_persistence = persistence_of(tmp_path, clock)
+    next_persistence.register("cache", OnlyLow(ranked))
+    ranked.drop("high")
+    ranked.put(b"both", b"new", "high")
+    told = next_persistence.persist()
+    back, _, count = next_life(tmp_path, clock)
+    found = [back.get("high", key) for key in (b"both", b"older")]
+    assert (told.entries, count, found) == (1, 2, [b"new", b"old"])
+
+
+def test_the_files_of_one_persist_are_of_one_second(tmp_path: Path) -> None:
+    """R-E17: else the next life would take the lowest class for the newest, and back before the others."""
+    clock = HandClock()
+    cache = cache_of(tmp_path, clock)
+    persistence = Persistence(tmp_path / "persisted", clock.tick)
+    persistence.register("cache", cache)
+    before = clock.now
+    persistence.persist()
+    files = list((tmp_path / "persisted").iterdir())
+    assert (len(files), {written_at(file) for file in files}) == (len(Priority), {before + 1.0})
+
+
+def test_what_was_cleared_is_not_back_in_the_next_life(tmp_path: Path) -> None:
+    """R-E02, R-E17: without a persist after the clear, as of a process that is killed; other names stay."""
+    environment = {"MEMBUDGET_TOTAL": "16Gi"}
+    for life in range(3):
+        with contextlib.closing(MemoryRuntime(tmp_path, environment)) as runtime:
+            names = ("semanticCache", "queryCache")
+            caches: list[BoundedCache[bytes]] = [runtime.cache(name, ttl_seconds=60.0) for name in names]
+            back = [runtime.on_persist(cache.name, cache) for cache in caches]
+            if life == 0:
+                assert [cache.put(b"key", b"value") for cache in caches] == [True, True]
+                assert runtime.persist().entries == 2
+            if life == 1:
+                assert (back, runtime.clear("semanticCache")) == ([1, 1], 1)
+            if life == 2:
+                assert back == [0, 1]
 
 
 def test_one_name_is_persisted_once(tmp_path: Path) -> None:

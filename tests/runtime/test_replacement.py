@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from membudget_runtime.entry import STEP_ENTRIES, Entry, EntryList
+from membudget_runtime.entry import RECORD_BYTES, STEP_ENTRIES, Entry, EntryList
 from membudget_runtime.ghosts import Ghosts, Return
 from membudget_runtime.replacement import (
     LARGEST_SHARE,
@@ -257,5 +257,5 @@ def test_a_list_threaded_through_entries_is_a_list(steps: list[tuple[bool, int]]
         else:
             threaded.remove(model.pop(number % len(model)))
         assert [*threaded] == model
-        assert (threaded.count, threaded.byte_count) == (len(model), sum(entry.length for entry in model))
+        assert (threaded.count, threaded.weight) == (len(model), sum(entry.length + RECORD_BYTES for entry in model))
         assert (threaded.first, threaded.last) == ((model[0], model[-1]) if model else (None, None))

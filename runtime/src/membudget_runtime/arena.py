@@ -150,16 +150,23 @@ class SegmentArena:
             segment.has_holes = True
             self._holes.add(segment, extent.offset, extent.length)
 
-    def move_sparsest(self) -> bool:
-        """Move the values of the sparsest segment into others; False when no move would pay, or none can be mapped."""
+    def sparsest(self) -> Segment | None:
+        """The segment that is to be emptied next; None when no move would pay."""
         sparsest = min(
             (segment for segment in self._segments if segment is not self._open),
             key=lambda segment: segment.live / max(segment.used, 1),
             default=None,
         )
-        if sparsest is None or sparsest.live > SPARSE * sparsest.used:
-            return False
-        while (extent := sparsest.last) is not None:
+        return None if sparsest is None or sparsest.live > SPARSE * sparsest.used else sparsest
+
+    def move_out(self, segment: Segment, at_most: int) -> bool:
+        """Move so many values of a segment into others; False when none can be mapped for them.
+
+        With its last value the segment goes. It is not the open one.
+        """
+        for _ in range(min(at_most, segment.values)):
+            extent = segment.last
+            assert extent is not None, "each of its values is linked"
             value = self.read(extent)
             try:
                 target = self._segment_for(extent.length)
@@ -168,8 +175,14 @@ class SegmentArena:
             self._unlink(extent)
             self.live_bytes -= extent.length
             self._place(target, extent, value)
-        self._retire(sparsest)
+            if not segment.values:
+                self._retire(segment)
         return True
+
+    def move_sparsest(self) -> bool:
+        """Move the values of the sparsest segment into others; False when no move would pay, or none can be mapped."""
+        sparsest = self.sparsest()
+        return sparsest is not None and self.move_out(sparsest, sparsest.values)
 
     def give_back_spare(self) -> None:
         """Unmap what is spare."""

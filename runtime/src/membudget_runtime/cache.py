@@ -20,7 +20,7 @@ from membudget_contract.control_api import Budgets
 from membudget_contract.policy import DEFAULT_COLLECTION, Priority
 from membudget_runtime.cache_counters import CacheCounters
 from membudget_runtime.component import CollectionUse, Component, Ranking, Removed
-from membudget_runtime.entry import STEP_ENTRIES, Entry
+from membudget_runtime.entry import DROP_ENTRIES, Entry
 from membudget_runtime.entry_file import KeptEntry
 from membudget_runtime.entry_spill import EntrySpill
 from membudget_runtime.errors import NoRoom, SpillDamaged, SpillUnread, ValueTooLarge
@@ -86,8 +86,8 @@ class BoundedCache(Component, Generic[Key]):
         if entry is None:
             self.counters.misses += 1
             return None
-        segment = entry.segment
-        now = self._clock()
+        segment, clock = entry.segment, self._clock
+        now = clock()  # called as a method, what the instance holds would be looked for in the class first
         if segment is None or (self._none_late_before <= now and entry.expires_at <= now):
             return self._get_locked(collection, key)
         start = entry.offset
@@ -124,15 +124,20 @@ class BoundedCache(Component, Generic[Key]):
             return self._take(key, collection, stored, packed=stored is not value, seconds=self._ttl)
 
     def clear(self) -> int:
-        """Drop every entry there is now, some at a time; returns how many."""
-        return self._drop_still_kept(list(self._walked())).entries
+        """Drop one collection after the other; returns how many entries. What comes to one dropped before stays."""
+        with self._ledger.lock:
+            names = list(self._tables)
+        return sum(map(self.drop, names))
 
     def drop(self, collection: str) -> int:
-        """Drop every entry of one collection, some at a time; returns how many."""
-        with self._ledger.lock:
-            table = self._tables.get(collection)
-            entries = list(table.entries.values()) if table is not None else []
-        return self._drop_still_kept(entries).entries
+        """Drop every entry of one collection; returns how many.
+
+        None is found from the first moment on; their bytes come free some at a time, the lock free in between. What is
+        put meanwhile stays.
+        """
+        dropped = sum(self._ledger.lock.each(self._kept.drop(collection)))
+        self._move_together()
+        return dropped
 
     def saved(self: BoundedCache[bytes], priority: Priority) -> Iterator[KeptEntry]:
         """The entries of one class for `entry_file`, the last to go first, those on disk too.
@@ -278,21 +283,40 @@ class BoundedCache(Component, Generic[Key]):
     def _drop_still_kept(self, entries: list[Entry[Key]]) -> Removed:
         """Drop these, as far as they are kept still, some under each hold of the lock."""
         removed, kept = Removed(), self._kept
-        for start in range(0, len(entries), STEP_ENTRIES):
+        while entries:
+            step = entries[-DROP_ENTRIES:]
+            del entries[-DROP_ENTRIES:]
             with self._ledger.lock:
                 before = kept.used_bytes()
-                for entry in entries[start : start + STEP_ENTRIES]:
+                for entry in step:
                     if kept.find(entry.collection, entry.key) is entry:
                         removed.count(entry.collection, kept.cost(entry))
                         kept.remove(entry)
-                kept.move_together()
                 removed.freed_bytes += before - kept.used_bytes()
+        removed.freed_bytes += self._move_together()
         return removed
+
+    def _move_together(self) -> int:
+        """As far as it pays, some values under each hold of the lock; by how much less is held then."""
+        return sum(self._ledger.lock.each(self._moves()))
+
+    def _moves(self) -> Iterator[int]:
+        kept, ledger = self._kept, self._ledger
+        owned, before = kept.owned_bytes(), kept.used_bytes()
+        for in_two_places in kept.moves():
+            kept.stay_within(owned)
+            if in_two_places and (ledger.over_limit_bytes(self) > 0 or ledger.over_bytes() > 0):
+                continue  # what is held twice finds no room
+            yield before - kept.used_bytes()
+            owned, before = kept.owned_bytes(), kept.used_bytes()
+        kept.measure_tables()
+        yield before - kept.used_bytes()
 
     def _take(self, key: Key, collection: str, stored: bytes, *, packed: bool, seconds: float, uses: int = 0) -> bool:
         """Admit and add; the lock is held."""
         kept, ledger = self._kept, self._ledger
         kept.rank_as(ledger.bounds.ranking)
+        kept.remove_hidden(collection, key)
         heap = kept.heap_bytes_of(key)
         needed = kept.needed_bytes(collection, heap, len(stored))
         if not ledger.spend(self, needed) and not self._admit(collection, heap, len(stored), needed):

@@ -14,6 +14,7 @@ records of two files of one second are no good file. All little-endian. No pickl
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import struct
@@ -134,6 +135,17 @@ def _older_bytes(path: Path) -> int:
             return os.fstat(file.fileno()).st_size if file.read(len(MAGIC)) in _HEADS else 0
     except (FileNotFoundError, EntriesDamaged):
         return 0
+
+
+def written_at(path: Path) -> float:
+    """The unix second in which the file was written; minus infinity for none, and for one that is none of ours."""
+    try:
+        with _opened(path) as file:
+            start = file.read(_START.size)
+    except (FileNotFoundError, EntriesDamaged):
+        return -math.inf
+    magic, second = _START.unpack(start) if len(start) == _START.size else (b"", 0.0)
+    return second if magic in _HEADS else -math.inf
 
 
 def read_entries(path: Path, now: float) -> Generator[KeptEntry]:

@@ -8,14 +8,14 @@ look-up of a record in its table.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Final, Generic, TypeVar
 
 from membudget_contract.policy import Priority
 from membudget_runtime.arena import ALONE_BYTES, SEGMENT_BYTES, SegmentArena
 from membudget_runtime.class_orders import ClassOrders
 from membudget_runtime.component import Ranking, Removed
-from membudget_runtime.entry import SPILLED_BYTES, Entry
+from membudget_runtime.entry import DROP_ENTRIES, SPILLED_BYTES, Entry
 from membudget_runtime.replacement import Replacement
 from membudget_runtime.spill import SpillStore
 from membudget_runtime.table import Table
@@ -136,6 +136,34 @@ class KeptEntries(Generic[Key]):
         self.tables[entry.collection].order.remove(entry)
         self._forget(entry, self.heap_bytes_of(entry.key))
 
+    def remove_hidden(self, collection: str, key: Key) -> None:
+        """An entry of a collection that is being dropped leaves before another one comes under its key."""
+        table = self.tables.get(collection)
+        for hidden in () if table is None else table.hidden:
+            if key in hidden:
+                self.remove(hidden[key])
+                return
+
+    def drop(self, collection: str) -> Iterator[int]:
+        """Drop every entry of a collection, the newest first: how many in each step, between which others may run.
+
+        None is found from the first step on, and the collection may fill anew. What leaves for another reason meanwhile
+        is not counted.
+        """
+        table = self.tables.get(collection)
+        if table is None or not table.entries:
+            return
+        hidden = table.hide()
+        self.tables_bytes += table.table_bytes
+        while hidden:
+            dropped = min(len(hidden), DROP_ENTRIES)
+            for _ in range(dropped):
+                entry, freed = table.remove_hidden(hidden)
+                self.tables_bytes -= freed
+                table.order.remove(entry)
+                self._let_go(table, entry, self.heap_bytes_of(entry.key))
+            yield dropped
+
     def cost(self, entry: Entry[Key]) -> int:
         """Bytes of memory that its going gives back."""
         return self.heap_bytes_of(entry.key) + entry.beside_bytes()
@@ -183,16 +211,27 @@ class KeptEntries(Generic[Key]):
     def move_together(self) -> None:
         """As far as it pays."""
         owned = self.owned_bytes()
-        while self._is_sparse() and self.arena.move_sparsest():
+        for _ in self.moves():
             pass
         self.measure_tables()
         self.stay_within(owned)
+
+    def moves(self) -> Iterator[bool]:
+        """The same in steps, between which others may run: whether the values of a segment lie in two places.
+
+        Those bytes are held twice until the segment is empty.
+        """
+        while self._is_sparse() and (segment := self.arena.sparsest()) is not None:
+            while segment.values:
+                if not self.arena.move_out(segment, DROP_ENTRIES):
+                    return
+                yield segment.values > 0
 
     def measure_tables(self) -> None:
         """Let tables give empty slots back, and count what they and the orders cost now."""
         for table in self.tables.values():
             table.shrink()
-        self.tables_bytes = sum(table.table_bytes for table in self.tables.values()) + self.orders.extra_bytes()
+        self.tables_bytes = sum(table.slots_bytes() for table in self.tables.values()) + self.orders.extra_bytes()
 
     def stay_within(self, owned_bytes: int | None) -> None:
         """Give up what is spare rather than own more; a move maps a segment before it empties another."""
@@ -235,7 +274,11 @@ class KeptEntries(Generic[Key]):
     def _forget(self, entry: Entry[Key], heap_bytes: int) -> None:
         """The entry, which stands in no order any more and costs that much on the heap, leaves for good."""
         table = self.tables[entry.collection]
-        table.remove(entry)
+        self.tables_bytes -= table.remove(entry)
+        self._let_go(table, entry, heap_bytes)
+
+    def _let_go(self, table: Table[Key], entry: Entry[Key], heap_bytes: int) -> None:
+        """The same of one that its table has not any more."""
         if entry.spilled is None:
             table.byte_count -= heap_bytes + entry.length
             self.arena.release(entry)
@@ -244,7 +287,7 @@ class KeptEntries(Generic[Key]):
             self.leave_disk(entry)
         self.heap_bytes -= heap_bytes
         self.count -= 1
-        if not table.entries:
+        if not table.entries and not table.hidden:
             del self.tables[entry.collection]
             self.tables_bytes -= table.table_bytes
         if not self.count:

@@ -138,6 +138,8 @@ class MemoryRuntime:
     def clear(self, name: str) -> int:
         """Drop every entry of the cache that is the component `name`; returns how many.
 
+        What is persisted under the same name goes too.
+
         Raises:
             UnknownComponent: there is no cache of that name.
         """
@@ -147,6 +149,7 @@ class MemoryRuntime:
         before = caches[name].owned_bytes()
         dropped = caches[name].clear()
         self._reclaimer.hand_back(before - caches[name].owned_bytes())
+        self._persistence.forget(name)
         return dropped
 
     def register(self, component: Component) -> str | None:

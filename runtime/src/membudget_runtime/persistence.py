@@ -8,6 +8,10 @@ last entry there was time for, unless what was persisted of it before is longer;
 was persisted before. Each file is replaced whole or not at all:
 a process killed meanwhile leaves the older one. A damaged file is set aside as `<name>.damaged`, counted, and start-up
 goes on.
+
+So the files may be of several persists, and a collection of another class in each: the next life reads the newest
+first, and the first value of a key holds. What no newer file has may be back as it was, with the time it has left: a
+value that was replaced or dropped since the last persist that wrote its class whole.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from typing import Final, Protocol
 
 from membudget_contract.control_api import Persisted
 from membudget_contract.policy import Priority
-from membudget_runtime.entry_file import TIME_OVER, KeptEntry, Written, read_entries, write_entries
+from membudget_runtime.entry_file import TIME_OVER, KeptEntry, Written, read_entries, write_entries, written_at
 from membudget_runtime.errors import EntriesDamaged
 
 HIGHEST_FIRST: Final = tuple(sorted(Priority, key=lambda priority: priority.rank, reverse=True))
@@ -70,19 +74,24 @@ class Persistence:
         with self._serial:
             if name in self._persistent:
                 raise ValueError(f"{name!r} is persisted already")
-            restored = sum(self._restore(self._file(name, priority), persistent) for priority in HIGHEST_FIRST)
+            newest_first = sorted(self._files(name), key=written_at, reverse=True)
+            restored = sum(self._restore(path, persistent) for path in newest_first)
             self._persistent[name] = persistent
             self.restored += restored
         return restored
 
     def persist(self, still_time: Callable[[], bool] = lambda: True) -> Persisted:
-        """Write everything that is held now, the highest classes first, while there is time."""
+        """Write everything that is held now, the highest classes first, while there is time.
+
+        The time since an entry's file was written counts from the beginning of the persist, for all files the same.
+        """
         entries = written_bytes = 0
         problem: str | None = None
         with self._serial:
+            now = self._unix_time()
             for priority, name in product(HIGHEST_FIRST, self._persistent):
                 try:
-                    written = self._write(name, priority, still_time)
+                    written = self._write(name, priority, now, still_time)
                 except Exception as error:  # noqa: BLE001  the others' entries are worth as much
                     reason = _reason(error)
                     log.warning("entries of %s, class %s, were not persisted: %s", name, priority, reason)
@@ -97,10 +106,23 @@ class Persistence:
                     break
         return Persisted(entries=entries, written_bytes=written_bytes, problem=problem)
 
-    def _write(self, name: str, priority: Priority, still_time: Callable[[], bool]) -> Written:
+    def forget(self, name: str) -> None:
+        """Take away what is persisted under this name: it shall not be back in the next life."""
+        with self._serial:
+            for path in self._files(name) if name in self._persistent else ():
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    log.warning("%s may be back in the next life: %s", path, error.strerror)
+
+    def _write(self, name: str, priority: Priority, now: float, still_time: Callable[[], bool]) -> Written:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         saved = self._persistent[name].saved(priority)
-        return write_entries(self._file(name, priority), saved, self._unix_time(), still_time)
+        return write_entries(self._file(name, priority), saved, now, still_time)
+
+    def _files(self, name: str) -> list[Path]:
+        """One for each class, the highest first."""
+        return [self._file(name, priority) for priority in HIGHEST_FIRST]
 
     def _file(self, name: str, priority: Priority) -> Path:
         return self._folder / f"{name}.{priority}"

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from itertools import chain
 from typing import Final, Generic, TypeVar
 
-from membudget_runtime.entry import Entry, EntryList, steps_through
+from membudget_runtime.entry import RECORD_BYTES, Entry, EntryList, steps_through
 from membudget_runtime.ghosts import Ghosts, Return
 
 Key = TypeVar("Key", bound=Hashable)
@@ -44,9 +44,6 @@ LOOKS: Final = 256
 
 _AMOUNT_SHIFT: Final = 6
 """What left is counted in units of 64 bytes."""
-
-_RECORD_BYTES: Final = 256
-"""Weight of an entry beside its value's length: about what it costs on the heap."""
 
 
 class Replacement(abc.ABC, Generic[Key]):
@@ -222,16 +219,14 @@ class AdaptiveFifo(Replacement[Key]):
         new, main = self._new, self._main
         self._ghosts.hold(new.count + main.count)
         for spared in range(LOOKS + 1):
-            new_bytes = new.byte_count + new.count * _RECORD_BYTES
-            all_bytes = new_bytes + main.byte_count + main.count * _RECORD_BYTES
-            from_main = main.count > 0 and new_bytes < self.new_share * all_bytes
+            from_main = main.count > 0 and new.weight < self.new_share * (new.weight + main.weight)
             entries = main if from_main else new
             entry = entries.first
             if entry is None:
                 return None
             entries.remove(entry)
             if not entry.uses or spared == LOOKS:
-                amount = (entry.length + _RECORD_BYTES) >> _AMOUNT_SHIFT
+                amount = (entry.length + RECORD_BYTES) >> _AMOUNT_SHIFT
                 self._ghosts.remember(hash((entry.collection, entry.key)), amount, from_main=from_main)
                 return entry
             entry.uses = entry.uses - 1 if from_main and self.new_share <= RECENCY_SHARE else 0
@@ -257,10 +252,9 @@ class AdaptiveFifo(Replacement[Key]):
 
     def _is_soon(self, entry: Entry[Key], back: Return) -> bool:
         """Whether it left not long ago; how long also tells which queue should be larger."""
-        new, main = self._new, self._main
-        weight = entry.length + _RECORD_BYTES
-        total = new.byte_count + main.byte_count + (new.count + main.count) * _RECORD_BYTES + weight
         left_since = back.left_since << _AMOUNT_SHIFT
+        weight = entry.length + RECORD_BYTES
+        total = self._new.weight + self._main.weight + weight
         if left_since <= NEAR * total:
             self._learn(weight / total, more_for_new=not back.from_main)
         return left_since <= REMEMBERED * total

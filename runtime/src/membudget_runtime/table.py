@@ -1,8 +1,8 @@
 """The entries of one collection by key, and what the table itself costs.
 
 Covers: a dict whose slots are counted: after many entries came and went it may have twice the slots of one that was
-only filled, and after most left nearly all of them. Does not cover the order of entries (`replacement`). A look-up
-needs no lock: the dict is replaced whole when it shrinks.
+only filled, and after most left nearly all of them; entries that are out of sight at once and leave one by one. Does
+not cover the order of entries (`replacement`). A look-up needs no lock: the dict is replaced whole when it shrinks.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ SPARSE: Final = 10
 class Table(Generic[Key]):
     """Entries by key. `byte_count` is the owner's to keep: what these entries cost beside the table."""
 
-    __slots__ = ("byte_count", "entries", "left", "name", "order", "table_bytes")
+    __slots__ = ("byte_count", "entries", "hidden", "left", "name", "order", "table_bytes")
 
     def __init__(self, name: str, order: Replacement[Key]) -> None:
         self.name = name
         self.order = order
         self.entries: dict[Key, Entry[Key]] = {}
+        self.hidden: tuple[dict[Key, Entry[Key]], ...] = ()
+        """What drops have begun to take away; no look-up finds it. None of them is empty."""
         self.byte_count = 0
         self.table_bytes = sys.getsizeof(self.entries)
         self.left = 0
@@ -56,14 +58,37 @@ class Table(Generic[Key]):
         entries = self.entries
         entries[entry.key] = entry
         self.left -= 1
-        if self.left < 0:
-            self.left = _taken_at_most(_slots(len(entries) - 1)) - len(entries)
+        if self.left >= 0:
+            return 0
+        self.left = _taken_at_most(_slots(len(entries) - 1)) - len(entries)
         former, self.table_bytes = self.table_bytes, sys.getsizeof(entries)
         return self.table_bytes - former
 
-    def remove(self, entry: Entry[Key]) -> None:
-        """The entry leaves; its slot stays."""
-        del self.entries[entry.key]
+    def remove(self, entry: Entry[Key]) -> int:
+        """The entry leaves; its slot stays, but for the last one's of what is hidden: the bytes that then come free."""
+        key = entry.key
+        if not self.hidden or self.entries.get(key) is entry:
+            del self.entries[key]
+            return 0
+        hidden = next(hidden for hidden in self.hidden if hidden.get(key) is entry)
+        del hidden[key]
+        return self._forget_empty(hidden)
+
+    def hide(self) -> dict[Key, Entry[Key]]:
+        """Take all entries out of sight at once; each is still to be removed. There is one at least."""
+        hidden, self.entries = self.entries, {}
+        self.hidden = (*self.hidden, hidden)
+        self.table_bytes, self.left = sys.getsizeof(self.entries), 0
+        return hidden
+
+    def remove_hidden(self, hidden: dict[Key, Entry[Key]]) -> tuple[Entry[Key], int]:
+        """The newest of them leaves: it, and the bytes that come free."""
+        _, entry = hidden.popitem()  # the only way to take one of many and look at no empty slot on the way
+        return entry, self._forget_empty(hidden)
+
+    def slots_bytes(self) -> int:
+        """Of all dicts."""
+        return self.table_bytes + sum(map(sys.getsizeof, self.hidden))
 
     def shrink(self) -> None:
         """Write the dict anew where most of its slots are empty."""
@@ -72,6 +97,12 @@ class Table(Generic[Key]):
         self.entries = dict(self.entries)
         self.left = _taken_at_most(_power_of_two(math.ceil(COPY_GROWTH * len(self.entries)))) - len(self.entries)
         self.table_bytes = sys.getsizeof(self.entries)
+
+    def _forget_empty(self, hidden: dict[Key, Entry[Key]]) -> int:
+        if hidden:
+            return 0
+        self.hidden = tuple(other for other in self.hidden if other is not hidden)
+        return sys.getsizeof(hidden)
 
 
 def _slots(entries: int) -> int:

@@ -22,16 +22,14 @@ class YieldingLock:
     """Held by a context, or for each step of an iterator."""
 
     def __init__(self) -> None:
-        lock = threading.RLock()
-        self._acquire = lock.acquire
-        self._release = lock.release
+        self._lock = threading.RLock()
 
     def __enter__(self) -> None:
-        if not self._acquire(False):  # noqa: FBT003  a keyword costs a tenth of an uncontended lock
+        if not self._lock.acquire(False):  # noqa: FBT003  a keyword costs a tenth of an uncontended lock
             self._wait()
 
     def __exit__(self, *_error: object) -> None:
-        self._release()
+        self._lock.release()
 
     def each(self, items: Iterator[Item]) -> Iterator[Item]:
         """The items, each of them taken with the lock held, which is free in between."""
@@ -46,6 +44,6 @@ class YieldingLock:
     def _wait(self) -> None:
         for _ in range(TRIES):
             os.sched_yield()
-            if self._acquire(blocking=False):
+            if self._lock.acquire(blocking=False):
                 return
-        self._acquire()
+        self._lock.acquire()
