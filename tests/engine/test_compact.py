@@ -6,12 +6,15 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import faiss
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.compact_folder import CompactFolder, entries, make_compact_folder
 from membudget_engine.build_command import build_sources
@@ -21,6 +24,7 @@ from membudget_engine.embedder import HashingEmbedder, Vectors
 from membudget_engine.errors import BuildFailed, IndexClosed, IndexInvalid, ManifestInvalid, QueryInvalid
 from membudget_engine.index.build import build_collection
 from membudget_engine.index.compact import CompactIndex
+from membudget_engine.index.compact_build import probe_steps
 from membudget_engine.index.generations import find_newest_generation, generation_directory
 from membudget_engine.index.loaded import LoadedIndex
 from membudget_engine.index.manifest import (
@@ -36,6 +40,15 @@ from membudget_engine.index.recall import recall
 from membudget_engine.index_component import IndexComponent
 from membudget_engine.ingest.chunk import Chunk
 from page_cache import pages_in_memory
+
+
+@given(st.integers(1, 1_000))
+def test_probes_are_tried_in_steps_small_enough_to_stop_near_the_recall_wanted(nlist: int) -> None:
+    """R-E01: a query pays for what the last step was too wide."""
+    steps = probe_steps(nlist)
+    assert (-(-nlist // 32), nlist) == (steps[0], steps[-1])
+    few = [step for step in steps if step <= -(-nlist // 8)]
+    assert all(wider <= narrower * 7 / 6 + 1 for narrower, wider in pairwise(few))
 
 
 @pytest.fixture(scope="module")

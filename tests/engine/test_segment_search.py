@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -153,9 +154,12 @@ def test_a_query_is_rotated_once_for_all_segments_of_a_builder(
     query = RotatedQuery(clustered_vectors(1, DIMENSION, seed=2))
 
     assert query.under(first) is query.under(second)
-    other = first.__class__(first.index, first.rotation, b"another", first.lists, first.first, first.memory)
+    other = dataclasses.replace(first, rotation_digest=b"another")
     assert query.under(first) is not query.under(other)
-    np.testing.assert_array_equal(first.index.search(query.vectors, 5)[1], first.lists.search(query.under(first), 5)[1])
+    np.testing.assert_array_equal(
+        first.index.search(query.vectors, 5, params=first.scan)[1],
+        first.lists.search(query.under(first), 5, params=first.scan)[1],
+    )
 
 
 @pytest.mark.parametrize(("number", "rows"), [(1, 25), (2, 50), (3, 75), (8, 75)])

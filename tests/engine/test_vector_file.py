@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loop_volume import METADATA_BYTES, make_image, mounted, mounted_to_read_far_ahead, require_loop_devices
 from membudget_engine.errors import FileDamaged
-from membudget_engine.index.vector_file import block_rows, row_blocks
+from membudget_engine.index.vector_file import block_rows, moved_to_means, row_blocks
 
 MB = 1024 * 1024
 DIMENSION = 1_024
@@ -59,3 +59,28 @@ def test_a_disk_that_reads_far_ahead_brings_in_the_block_asked_for_and_the_next(
         blocks.close()
     publish(f"a block of 2.0 MB on a disk that reads 8 MB ahead: {read / MB:.1f} MB read, the next one included")
     assert 2 * MB <= read <= 2 * 2 * MB + METADATA_BYTES
+
+
+@pytest.mark.parametrize("count", [1, 2_500])
+def test_a_centroid_moves_to_the_mean_of_all_its_rows_and_one_of_no_rows_stays(tmp_path: Path, count: int) -> None:
+    """R-E01: of the whole file, of which a block is read at a time."""
+    dimension = 256
+    assert block_rows(dimension) < 2_500
+    generator = np.random.default_rng(count)
+    rows = generator.standard_normal((count, dimension), dtype=np.float32)
+    rows[:, 0] = 30
+    rows.tofile(tmp_path / "vectors.f32")
+    centroids = generator.standard_normal((7, dimension), dtype=np.float32)
+    centroids[6] = np.eye(1, dimension) * -1
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    nearest = np.argmax(rows @ centroids.T, axis=1)
+    assert 6 not in nearest
+
+    expected = centroids.astype(np.float64)
+    for number in set(nearest.tolist()):
+        mean = rows[nearest == number].mean(axis=0, dtype=np.float64)
+        expected[number] = mean / np.linalg.norm(mean)
+
+    np.testing.assert_allclose(
+        moved_to_means(tmp_path / "vectors.f32", count, centroids), expected, rtol=1e-4, atol=1e-6
+    )

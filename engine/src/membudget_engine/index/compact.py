@@ -122,7 +122,8 @@ class CompactIndex:
         self._opened = None
 
     def _by_code(self, opened: _Opened, query: RotatedQuery, wanted: int) -> list[Candidates]:
-        by_code, positions = opened.codes.lists.search(query.under(opened.codes), min(wanted, self._manifest.count))
+        codes, most = opened.codes, min(wanted, self._manifest.count)
+        by_code, positions = codes.lists.search(query.under(codes), most, params=codes.scan)
         there = positions >= 0
         return [
             Candidates(its_likeness[its], its_positions[its], opened)

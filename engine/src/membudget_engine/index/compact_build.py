@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import BuildFailed
-from membudget_engine.index.compact_codes import map_codes, new_codes
+from membudget_engine.index.compact_codes import map_codes, new_codes, scan_of
 from membudget_engine.index.faiss_writer import MAX_TRAINING_ROWS, ListLayout, with_lists
 from membudget_engine.index.float_rows import FloatRows
 from membudget_engine.index.manifest import CODES_FILE, ORDER_FILE, ROWS_FILE, VECTORS_FILE
 from membudget_engine.index.recall import RecallSample, recall, recall_sample
 from membudget_engine.index.steady_file import SteadyFile
-from membudget_engine.index.vector_file import ScatteredRows, block_rows, nearest_lists
+from membudget_engine.index.vector_file import ScatteredRows, block_rows, moved_to_means, nearest_lists
 
 MAX_LISTS = 1_000
 ROWS_PER_LIST = 64
@@ -32,6 +32,9 @@ RECALL_WANTED = 0.955
 """Of the true ten neighbours, in the sample that the number of probed lists is chosen by."""
 
 _RERANK = {1: 60, 2: 25}
+_PASSES = 2
+"""Of all rows, after the sample that centroids are trained on. Lists become more even, and those that a query probes
+hold a tenth fewer codes at the same recall."""
 _SEED = 20_261_120
 """Fixed: the same chunks give the same index."""
 
@@ -51,8 +54,8 @@ def code_bits(count: int) -> int:
 
 
 def probe_steps(nlist: int) -> list[int]:
-    """How many lists may be probed, from a 32nd up to all, each a quarter more than the last or so."""
-    shares = (32, 24, 16, 14, 12, 10, 8, 6, 4, 3, 2, 1)
+    """How many lists may be probed, from a 32nd up to all, each an eighth more than the last or so."""
+    shares = (32, 28, 25, 22, 20, 18, 16, 14, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1)
     return sorted({-(-nlist // share) for share in shares})
 
 
@@ -66,6 +69,8 @@ def write_compact_index(
     faiss.omp_set_num_threads(threads)
     vectors = directory / VECTORS_FILE
     centroids = _centroids(vectors, count, dimension, most_training_rows)
+    for _ in range(_PASSES):
+        centroids = moved_to_means(vectors, count, centroids)
     quantizer = faiss.IndexFlatIP(dimension)
     quantizer.add(centroids)
     assigned = nearest_lists(vectors, count, quantizer)
@@ -79,16 +84,16 @@ def write_compact_index(
         _write_lists(directory, index, lists, np.bincount(assigned, minlength=lists.nlist), order)
     except OSError as error:
         raise BuildFailed(f"{directory / CODES_FILE} could not be written: {error}; is the volume full?") from error
-    index, lists = map_codes(directory / CODES_FILE)
+    index = map_codes(directory / CODES_FILE)
     rows = FloatRows(directory / ROWS_FILE, count, dimension)
     sample = recall_sample(vectors, count, dimension)
-    reached = 0.0
-    for nprobe in probe_steps(lists.nlist):
-        lists.nprobe = nprobe
-        reached = _reached(index, rows, order, sample, _RERANK[bits])
+    nlist = len(centroids)
+    nprobe, reached = nlist, 0.0
+    for nprobe in probe_steps(nlist):
+        reached = _reached(index, scan_of(nprobe, bits), rows, order, sample, _RERANK[bits])
         if reached >= RECALL_WANTED:
             break
-    return ListLayout("IVFRaBitQ", lists.nlist, lists.nprobe, bits, _RERANK[bits], reached)
+    return ListLayout("IVFRaBitQ", nlist, nprobe, bits, _RERANK[bits], reached)
 
 
 def _centroids(vectors: Path, count: int, dimension: int, most_rows: int) -> Vectors:
@@ -145,9 +150,16 @@ def _codes(lists: faiss.IndexIVFRaBitQ, rotated: Vectors, number: int) -> npt.ND
     return codes
 
 
-def _reached(index: faiss.Index, rows: FloatRows, order: _Int64, sample: RecallSample, rerank: int) -> float:
+def _reached(
+    index: faiss.Index,
+    scan: faiss.IVFRaBitQSearchParameters,
+    rows: FloatRows,
+    order: _Int64,
+    sample: RecallSample,
+    rerank: int,
+) -> float:
     wanted = sample.neighbours.shape[1]
-    _, candidates = index.search(sample.queries, min(rerank + 1, len(order)))
+    _, candidates = index.search(sample.queries, min(rerank + 1, len(order)), params=scan)
     found = np.full(sample.neighbours.shape, -1, dtype=np.int64)
     for query, own, positions, its_rows in zip(sample.queries, sample.rows, candidates, found, strict=True):
         others = positions[(positions >= 0) & (order[positions] != own)]

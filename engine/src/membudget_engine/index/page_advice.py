@@ -59,7 +59,7 @@ class FileMapping:
 
 def page_borders(start: Address, end: Address) -> tuple[Address, Address]:
     """From where to where the pages lie that hold the bytes from `start` up to `end`, or those of each pair."""
-    return start // PAGE_BYTES * PAGE_BYTES, -(-end // PAGE_BYTES) * PAGE_BYTES
+    return start & -PAGE_BYTES, (end + PAGE_BYTES - 1) & -PAGE_BYTES
 
 
 def file_mapping_at(address: int, maps: Path = Path("/proc/self/maps")) -> FileMapping | None:

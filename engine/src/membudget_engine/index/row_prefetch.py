@@ -44,7 +44,8 @@ class RowPrefetch:
 
     def ask(self, starts: npt.NDArray[np.int64], byte_counts: npt.NDArray[np.int64]) -> None:
         """Starts reading these ranges, which begin on page borders; returns before they are there. Raises OSError."""
-        ranges = np.stack((starts, byte_counts), axis=1)
+        ranges = np.empty((len(starts), 2), dtype=np.int64)
+        ranges[:, 0], ranges[:, 1] = starts, byte_counts
         for first in range(0, len(ranges), _MOST_RANGES):
             self._ask(ranges[first : first + _MOST_RANGES])
 

@@ -90,6 +90,23 @@ class ScatteredRows:
         return copied
 
 
+def moved_to_means(vectors: Path, count: int, centroids: Vectors) -> Vectors:
+    """Unit vectors, each towards the mean of the rows that it was the nearest of; one of no rows stays where it is.
+
+    Raises FileDamaged when the file ends before its rows, OSError.
+    """
+    quantizer = faiss.IndexFlatIP(centroids.shape[1])
+    quantizer.add(centroids)
+    sums = np.zeros_like(centroids)
+    for _, block in row_blocks(vectors, count, quantizer.d):
+        nearest = quantizer.search(block, 1)[1][:, 0]
+        order = np.argsort(nearest)
+        lists, begins = np.unique(nearest[order], return_index=True)
+        sums[lists] += np.add.reduceat(block[order], begins)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.divide(sums, lengths, out=centroids.copy(), where=lengths > 0)
+
+
 def nearest_lists(vectors: Path, count: int, quantizer: faiss.Index) -> _Int64:
     """The nearest centroid of each row; 8 bytes a row."""
     nearest = np.empty(count, dtype=np.int64)
