@@ -2,8 +2,9 @@
 
 Covers: ceilings by component, the limit of what is neither index nor cache, reservations, eviction by priority to make
 room, and the figures for a report. Does not act on a target from outside (`reclaim`), nor know how large the room over
-all components is (`room`), nor measure other processes. Its lock guards all bookkeeping of all components, so that
-there is one lock and no order of locks to get wrong.
+all components is (`room`), nor what was found free and may be taken without another look (`credit`), nor measure other
+processes. Its lock guards all bookkeeping of all components, so that there is one lock and no order of locks to get
+wrong.
 
 Room: managed bytes may reach `target - (signal - managed)`, where `target` is the soft entry less a margin. As
 unmanaged bytes move, the signal is read again after every MiB admitted and every 100 ms: 10 us each.
@@ -20,6 +21,7 @@ from membudget_contract.policy import EVICTABLE, Priority, Signal
 from membudget_runtime.arena import SEGMENT_BYTES
 from membudget_runtime.bounds import Bounds
 from membudget_runtime.component import Account, Component, Removed
+from membudget_runtime.credit import CREDIT_BYTES, Credits
 from membudget_runtime.errors import NoRoom, OverBaseLimit, UnknownComponent, ValueTooLarge
 from membudget_runtime.own_memory import Allocator, OwnMemory
 from membudget_runtime.room import Room
@@ -28,8 +30,6 @@ from membudget_runtime.yielding_lock import YieldingLock
 TRIM_AGAIN_SECONDS: Final = 1.0
 BATCH_BYTES: Final = SEGMENT_BYTES
 """Evicted at once when anything must go: so that whole segments come free without moving."""
-CREDIT_BYTES: Final = 256 * 1024
-"""Of what a look at all components found free, admitted without another one, until the signal is read again."""
 UNBOUNDED: Final = sys.maxsize
 STEP_BYTES: Final = 1024 * 1024
 """Evicted under one hold of the lock: some milliseconds, below the 20 ms that a query may wait."""
@@ -67,9 +67,8 @@ class Ledger:
         self._tracked: dict[str, int] = {}
         self._room = Room(memory, self.charged_bytes, clock)
         self._trimmed_at = -TRIM_AGAIN_SECONDS
-        self._credit = 0
-        """Bytes that one component may still take as they are free for it: whoever else asks ends that."""
-        self._credit_of: Component | None = None
+        self._credits = Credits()
+        """Until the signal is read again at the latest."""
         self._held_over: dict[str, int] = {}
         """Observe mode: what each component may hold although its ceiling is lower."""
 
@@ -80,7 +79,7 @@ class Ledger:
             if former is not None and not isinstance(former, Account):
                 raise ValueError(f"component {component.name!r} is registered already")
             self._components[component.name] = component
-            self._credit_of = None
+            self._credits.take_back()
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -95,7 +94,7 @@ class Ledger:
         """
         with self.lock:
             self.bounds = bounds
-            self._credit_of = None
+            self._credits.take_back()
             self._room.forget()
             kept = () if bounds.live else self._components.values()
             self._held_over = {component.name: self.held_bytes(component) for component in kept}
@@ -104,7 +103,7 @@ class Ledger:
         """The sidecar's figure of the room, which sees memory that this process cannot (docs/decisions/0002)."""
         with self.lock:
             self._room.tell(room_bytes, self.bounds)
-            self._credit_of = None
+            self._credits.take_back()
 
     def ceiling(self, component: str) -> int | None:
         """The component's ceiling in bytes; None where no plan names one."""
@@ -144,6 +143,8 @@ class Ledger:
         While it is None the ceilings alone hold: unknown is no reason to refuse or to evict.
         """
         with self.lock:
+            if self._room.is_read_long_ago():
+                self._credits.take_back()
             return self._room.room_bytes(self.bounds)
 
     def over_bytes(self) -> int:
@@ -187,7 +188,9 @@ class Ledger:
         """Give up room that was set aside: what was allocated in it is the component's own by now, or gone."""
         with self.lock:
             self._reserved[component] -= byte_count
-            self.note_change(self._components[component], -byte_count)
+            if isinstance(self._components[component], Account):
+                # Any other may have used the room for what it holds since.
+                self._credits.change(component, -byte_count)
 
     def base_bytes(self) -> int | None:
         """The process without its index and caches; None when the kernel did not say.
@@ -226,7 +229,7 @@ class Ledger:
         """
         with self.lock:
             self._named(component)
-            self._credit_of = None
+            self._credits.take_back()
             self._tracked[component] = self._tracked.get(component, 0) + byte_count
 
     def admit(self, component: Component, byte_count: int, priority: Priority) -> None:
@@ -237,15 +240,15 @@ class Ledger:
         """
         if self.spend(component, byte_count):
             return
-        if byte_count > min(self._look(component)) or self._credit_of is None:
+        if byte_count > min(self._look(component, byte_count)) or component.name in self._held_over:
             try:
                 self._admit_to_component(component, byte_count, priority)
                 self._admit_to_room(component, byte_count, priority)
             except (NoRoom, ValueTooLarge):
                 self.refused += 1
                 raise
-            self._look(component)
-        self._credit -= byte_count
+            self._look(component, byte_count)
+        self.note_change(component, byte_count)
         self._room.admitted_bytes += byte_count
 
     def goes_first(self, component: Component, byte_count: int, priority: Priority) -> Priority | None:
@@ -257,7 +260,7 @@ class Ledger:
         ceiling = self.ceiling(component.name)
         if ceiling is not None and byte_count > ceiling:
             return None
-        under_limit, in_room = self._look(component)
+        under_limit, in_room = self._look(component, byte_count)
         if byte_count > under_limit:
             return next((each for each in classes if component.gives(each)), None)
         if byte_count <= in_room:
@@ -270,22 +273,26 @@ class Ledger:
 
     def spend(self, component: Component, byte_count: int) -> bool:
         """Admit from what the last look found free; False when `admit` must look. The caller holds the lock."""
-        if component is not self._credit_of or byte_count > self._credit or self._room.is_read_long_ago():
+        if self._room.is_read_long_ago() or not self._credits.spend(component.name, byte_count):
             return False
-        self._credit -= byte_count
         self._room.admitted_bytes += byte_count
         return True
 
+    def is_free(self, component: Component, byte_count: int) -> bool:
+        """Whether so many bytes fit without anything giving way. The next admission may find it otherwise."""
+        with self.lock:
+            spendable = self._credits.covers(component.name, byte_count)
+            return spendable or byte_count <= min(self._look(component, byte_count))
+
     def note_change(self, component: Component, byte_count: int) -> None:
         """The component holds so many bytes more, or less, than was admitted for it; the caller holds the lock."""
-        if component is self._credit_of:
-            self._credit -= byte_count
+        self._credits.change(component.name, byte_count)
 
     def evict(self, target_bytes: int, up_to: Priority) -> Removed:
         """Evict about `target_bytes`: class by class from Low, in a class the component with most bytes first."""
         removed = Removed()
         with self.lock:
-            self._credit_of = None  # what goes may leave more marks behind
+            self._credits.take_back()  # what goes may leave more marks behind
             for priority in EVICTABLE[: up_to.rank + 1]:
                 for component in sorted(self._components.values(), key=lambda part: part.owned_bytes(), reverse=True):
                     missing = target_bytes - removed.freed_bytes
@@ -296,7 +303,7 @@ class Ledger:
 
     def over_limit_bytes(self, component: Component) -> int:
         """By how much a component that grew without an admission is over its limit, if it is; the lock is held."""
-        self._credit_of = None
+        self._credits.take_back()
         limit = self.limit(component)
         return 0 if limit is None else max(0, self.held_bytes(component) - limit)
 
@@ -307,6 +314,7 @@ class Ledger:
         over = 0 if limit is None else self.held_bytes(component) + incoming_bytes - limit
         if over <= 0:
             return removed
+        self._credits.take_back()
         for priority in EVICTABLE[: up_to.rank + 1]:
             missing = _step(over, incoming_bytes) - removed.freed_bytes
             if missing > 0:
@@ -350,16 +358,22 @@ class Ledger:
             if self._over_bytes_with(byte_count) > 0:
                 raise NoRoom(component.name, byte_count, "the budget is taken by what may not be evicted for it")
 
-    def _look(self, component: Component) -> tuple[int, int]:
-        """What fits under the component's limit, and what into the room, as things stand.
+    def _look(self, component: Component, byte_count: int) -> tuple[int, int]:
+        """What fits under the component's limit, and what into the room beside the others' credits.
 
-        The lesser is its credit, but for one that holds more than its ceiling (Observe mode): nothing is free for that.
+        Where those leave too little for `byte_count` they are taken back. The lesser is the component's credit, but for
+        one that holds more than its ceiling (Observe mode): nothing is free for that.
         """
-        limit, room = self.limit(component), self._room.room_bytes(self.bounds)
+        limit, room = self.limit(component), self.room_bytes()
         under_limit = UNBOUNDED if limit is None else limit - self.held_bytes(component)
         in_room = UNBOUNDED if room is None else room - self.managed_bytes()
-        self._credit_of = None if component.name in self._held_over else component
-        self._credit = min(under_limit, in_room, CREDIT_BYTES)
+        if in_room < byte_count + self._credits.beside(component.name):
+            self._credits.take_back()
+        in_room -= self._credits.beside(component.name)
+        if component.name in self._held_over:
+            self._credits.end(component.name)
+        else:
+            self._credits.give(component.name, min(under_limit, in_room, byte_count + CREDIT_BYTES))
         return under_limit, in_room
 
     def _over_bytes_with(self, incoming_bytes: int) -> int:
