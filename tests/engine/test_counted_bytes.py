@@ -37,6 +37,8 @@ def filled(folder: Path, entry_bytes: int, entries: int, how: str) -> tuple[int,
         (2048, 10_000, "once"),
         (2048, 2_000, "churn"),
         (200_000, 100, "churn"),
+        (8_000, 500, "packed"),
+        (24_000, 500, "packed"),
     ],
 )
 def test_reported_bytes_lie_within_a_tenth_of_what_the_kernel_charges(

@@ -1,7 +1,10 @@
 """A room bounded by number and by bytes: who gives way, who stays, and what is left when all have gone."""
 
 import random
+import sys
 import tempfile
+import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,10 +17,12 @@ from hypothesis import strategies as st
 from membudget_contract.control_api import Budgets, FreeRequest, Means
 from membudget_contract.plan import CollectionPlan
 from membudget_contract.policy import Priority
-from membudget_engine.caches.counted_cache import CountedCache, Counts
+from membudget_engine.caches import counted_cache
+from membudget_engine.caches.counted_cache import ENTRY_BYTES, CountedCache, Counts
 from membudget_runtime.bounds import start_budgets
 from membudget_runtime.entry_file import KeptEntry
 from membudget_runtime.memory_runtime import MemoryRuntime
+from membudget_runtime.packing import packed
 
 MINUTE = 60.0
 EVERYTHING = FreeRequest(means=Means.EVICT, target_bytes=1 << 40)
@@ -255,6 +260,161 @@ def test_memory_that_is_short_evicts_here_as_everywhere(tmp_path: Path) -> None:
         assert owned - cache.owned_bytes() == pytest.approx(owned // 2, rel=0.2)
         assert (freed.entries, cache.evictions()) == (500 - len(cache), 500 - len(cache))
         assert cache.get("c", b"499") == random.Random(499).randbytes(8000)
+
+
+def text(number: int, byte_count: int = 4000) -> bytes:
+    """Compresses by nearly half."""
+    return random.Random(number).randbytes(byte_count // 2).hex().encode()
+
+
+def test_a_value_stays_as_it_is_while_it_is_used_and_is_packed_when_nobody_does(make: Make) -> None:
+    """R-E02, R-E07: compressed once for many uses, and inflated once when it is used again."""
+    cache = make(Counts(9), packs_unused=True)
+    cache.put("c", b"used", text(1))
+    cache.put("c", b"unused", text(2))
+    (plain,) = cache.collections()
+    for _ in range(3):
+        assert cache.get("c", b"used") == text(1)
+        cache.pack_unused()
+    (smaller,) = cache.collections()
+    assert (smaller.owned_bytes < 0.85 * plain.owned_bytes, cache.counters.compressions) == (True, 1)
+
+    assert [cache.get("c", b"unused") for _ in range(2)] == [text(2)] * 2
+    assert (cache.collections(), cache.counters.compressions) == ([plain], 1)
+
+
+def test_a_policy_without_compression_packs_nothing_however_short_memory_is(make: Make, runtime: MemoryRuntime) -> None:
+    """R-E02, R-P05: not when nobody uses it, nor in place of being dropped."""
+    cache = make(Counts(9), packs_unused=True)
+    ranked(runtime, {}, cache_compression=False)
+    for number in range(9):
+        cache.put("c", b"%d" % number, text(number))
+    for _ in range(3):
+        cache.pack_unused()
+
+    runtime.free(FreeRequest(means=Means.EVICT, target_bytes=cache.owned_bytes() // 2))
+
+    assert (0 < len(cache) < 9, cache.counters.compressions) == (True, 0)
+
+
+def test_values_are_packed_before_any_is_dropped_for_its_bytes(make: Make) -> None:
+    """R-E07: the longest unused first, as far as it takes; then the longest unused goes."""
+    cache = make(Counts(500), max_bytes=100_000, packs_unused=True)
+    for number in range(30):
+        assert cache.put("c", b"%d" % number, text(number))
+    assert (cache.evictions(), 0 < cache.counters.compressions < 30, cache.owned_bytes() <= 100_000) == (0, True, True)
+
+    for number in range(30, 60):
+        assert cache.put("c", b"%d" % number, text(number))
+    kept = [*range(60 - len(cache), 60)]
+    assert (cache.evictions(), cache.owned_bytes() <= 100_000) == (60 - len(cache), True)
+    assert [cache.get("c", b"%d" % number) for number in kept] == [text(number) for number in kept]
+
+
+def test_reading_a_packed_value_in_a_full_room_costs_nobody_else_anything(make: Make) -> None:
+    """R-E07: it stays packed where there is no room for it as it was."""
+    cache = make(Counts(500), max_bytes=100_000, packs_unused=True)
+    while not cache.evictions():
+        cache.put("c", b"%d" % len(cache), text(len(cache)))
+    count, packed_values = len(cache), cache.counters.compressions
+
+    assert [cache.get("c", b"%d" % number) for number in range(1, count)] == [text(n) for n in range(1, count)]
+    assert (len(cache), cache.evictions(), cache.counters.compressions) == (count, 1, packed_values)
+    assert sum(use.owned_bytes for use in cache.collections()) <= 100_000
+
+
+def test_what_compression_saves_too_little_of_is_tried_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-E02: and stays as it is, also under pressure."""
+    tried: Counter[bytes] = Counter()
+
+    def counting(value: bytes) -> bytes:
+        tried[value] += 1
+        return packed(value)
+
+    monkeypatch.setattr(counted_cache, "packed", counting)
+    cache = make(Counts(500), max_bytes=100_000, packs_unused=True)
+    value = random.Random(1).randbytes(4000)
+    cache.put("c", b"1", value)
+    for _ in range(3):
+        cache.pack_unused()
+    for number in range(2, 60):
+        assert cache.put("c", b"%d" % number, random.Random(number).randbytes(4000))
+
+    assert (cache.counters.compressions, len(cache) > 20, {*tried.values()}) == (0, True, {1})
+    assert cache.get("c", b"59") == random.Random(59).randbytes(4000)
+
+
+def test_a_value_that_is_replaced_while_the_old_one_is_compressed_is_the_new_one(make: Make) -> None:
+    """R-E07: the lock is free meanwhile, so that nobody waits for it."""
+    cache = make(Counts(9), packs_unused=True)
+    cache.put("c", b"1", text(1, 4 << 20))
+    cache.pack_unused()
+    compressing = threading.Thread(target=cache.pack_unused)
+    compressing.start()
+
+    assert cache.replace("c", b"1", text(2))
+
+    compressing.join()
+    assert (cache.get("c", b"1"), cache.counters.compressions) == (text(2), 0)
+
+
+def test_a_value_without_room_leaves_the_older_one_in_its_place(make: Make, runtime: MemoryRuntime) -> None:
+    """R-E07: where it is replaced; what is put in place of another is not to be found as it was."""
+    cache = make(Counts(9), max_bytes=10_000, packs_unused=True)
+    ranked(runtime, {"pinned": Priority.CRITICAL})
+    assert cache.replace("pinned", b"1", b"old")
+    owned = cache.owned_bytes()
+
+    assert not cache.replace("pinned", b"1", bytes(20_000))
+    assert (cache.get("pinned", b"1"), cache.owned_bytes(), cache.entries_of("pinned")) == (b"old", owned, 1)
+    assert not cache.put("pinned", b"1", bytes(20_000))
+    assert (cache.get("pinned", b"1"), cache.owned_bytes()) == (None, 0)
+
+
+_Packs = st.lists(
+    st.tuples(st.sampled_from(["put", "put", "replace", "get", "remove", "pack", "evict"]), st.integers(0, 12)),
+    max_size=60,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(_Packs, st.integers(12_000, 60_000))
+def test_every_byte_is_counted_in_both_forms(steps: list[tuple[str, int]], max_bytes: int) -> None:
+    """R-E02, R-E07, R-E10: as the values, the records and the table are, within the bound; a value is what was put."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(MemoryRuntime(Path(folder), {"MEMBUDGET_TOTAL": "64Gi"})) as runtime,
+    ):
+        cache = CountedCache(
+            "room", runtime, counts=Counts(10), max_bytes=max_bytes, ttl_seconds=MINUTE, packs_unused=True
+        )
+        model: dict[int, bytes] = {}
+        for turn, (step, number) in enumerate(steps):
+            key, value = b"%d" % number, text(turn, 500 * number + 2)
+            match step:
+                case "put" | "replace":
+                    if (cache.put if step == "put" else cache.replace)("c", key, value):
+                        model[number] = value
+                case "get":
+                    assert cache.get("c", key) in {None, model.get(number)}
+                case "remove":
+                    cache.remove("c", key)
+                case "pack":
+                    cache.pack_unused()
+                case _:
+                    runtime.free(FreeRequest(means=Means.EVICT, target_bytes=1000 * number + 1))
+            _check_bytes(cache, max_bytes)
+        assert all(cache.get("c", b"%d" % number) in {None, value} for number, value in model.items())
+
+
+def _check_bytes(cache: CountedCache, max_bytes: int) -> None:
+    kept = [*cache.saved(Priority.MEDIUM)]
+    counted = sum(ENTRY_BYTES + len(entry.key) + sys.getsizeof(entry.stored) for entry in kept)
+    table = sys.getsizeof(dict.fromkeys(range(len(kept)))) if kept else 0
+    assert [use.owned_bytes for use in cache.collections()] == ([counted] if kept else [])
+    # A table that has lost entries is as large as it was.
+    assert counted + table <= cache.owned_bytes() <= counted + 4 * (table + 232)
+    assert counted <= max_bytes
 
 
 _Steps = st.lists(

@@ -1,6 +1,7 @@
 """Sessions, source files and their history over HTTP.
 
-Covers: routes and messages. Does not cover what is kept (`caches`) nor searching (`search_api`).
+Covers: routes and messages. Does not cover what is kept (`caches`) nor searching (`search_api`). Conversations are in
+memory whole, and the loop answers them itself; whatever reads a file or asks git runs in a worker.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from membudget_engine.caches.conversation import Session, Turn
 from membudget_engine.caches.history_cache import FileHistory
-from membudget_engine.caches.session_pool import Session, Turn
 from membudget_engine.catalog import Catalog
 from membudget_engine.errors import SessionMissing
 from membudget_engine.http_answers import json, message
@@ -27,7 +28,7 @@ SESSION: Final = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 
 
 class RoomsApi:
-    """Routes to the rooms of an engine; their work runs in the workers of its search API."""
+    """Routes to the rooms of an engine; what reads files runs in the workers of its search API."""
 
     def __init__(self, rooms: Rooms, catalog: Catalog, search_api: SearchApi) -> None:
         self._rooms = rooms
@@ -89,17 +90,14 @@ class RoomsApi:
 
     async def _start(self, _request: Request) -> Response:
         self._search_api.refuse_while_stopping()
-        session = await self._search_api.in_worker(self._rooms.sessions.start)
-        return json(msgspec.json.encode(session), HTTPStatus.CREATED)
+        return json(msgspec.json.encode(self._rooms.sessions.start()), HTTPStatus.CREATED)
 
     async def _session(self, request: Request) -> Response:
         self._search_api.refuse_while_stopping()
-        wanted = request.path_params["session"]
-        session = await self._search_api.in_worker(lambda: self._rooms.sessions.get(wanted))
-        return json(msgspec.json.encode(session))
+        return json(self._rooms.sessions.get(request.path_params["session"]))
 
     async def _end(self, request: Request) -> Response:
-        # Here, not in a worker: what gives memory back works also while too many queries wait.
+        # Not refused while the engine stops: what gives memory back always works.
         if not self._rooms.sessions.end(request.path_params["session"]):
             raise SessionMissing("no such session: it has ended")
         return Response(status_code=HTTPStatus.NO_CONTENT)
@@ -107,9 +105,7 @@ class RoomsApi:
     async def _add_turn(self, request: Request) -> Response:
         self._search_api.refuse_while_stopping()
         turn = await message(request, Turn, "turn")
-        wanted = request.path_params["session"]
-        session = await self._search_api.in_worker(lambda: self._rooms.sessions.add(wanted, turn))
-        return json(msgspec.json.encode(session))
+        return json(self._rooms.sessions.add(request.path_params["session"], turn))
 
     async def _file(self, request: Request) -> Response:
         self._search_api.refuse_while_stopping()

@@ -1,8 +1,9 @@
 """A cache bounded by its number of entries as well as by bytes: as a whole, and for each collection.
 
-Covers: least recently used order, time to live, exact owned bytes, eviction by class, entries across a restart. For
-rooms of at most some thousand entries, as files and sessions; what is bounded by bytes alone is a
-`membudget_runtime.cache.BoundedCache`. Does not cover what the values mean: each room has a module of its own.
+Covers: least recently used order, time to live, exact owned bytes, eviction by class, when values are compressed,
+entries across a restart. For rooms of at most some thousand entries, as files and sessions; what is bounded by bytes
+alone is a `membudget_runtime.cache.BoundedCache`. Does not cover what the values mean: each room has a module of its
+own.
 
 A bound by number asks no leave to evict: the oldest entry gives way to a new one. What may not be evicted (Critical,
 excluded, of a higher class) stays, and the new entry is refused. A ceiling in the plan holds in place of the room's own
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from itertools import islice
 from typing import Final, Protocol
 
@@ -51,13 +53,75 @@ class Counts:
         return min(self.in_all, self.named.get(collection, each))
 
 
-class _Kept:
-    __slots__ = ("expires_at", "is_packed", "stored")
+class _Form(Enum):
+    """How a value is kept."""
 
-    def __init__(self, stored: bytes, expires_at: float, *, is_packed: bool) -> None:
+    USED = auto()
+    """As it is, and used since `pack_unused` was last called."""
+    UNUSED = auto()
+    """As it is, and not used since."""
+    PLAIN = auto()
+    """As it is: compression saves too little."""
+    PACKED = auto()
+
+
+class _Kept:
+    __slots__ = ("expires_at", "form", "stored")
+
+    def __init__(self, stored: bytes, expires_at: float, form: _Form) -> None:
         self.stored = stored
         self.expires_at = expires_at
-        self.is_packed = is_packed
+        self.form = form
+
+
+class _Packing:
+    """Values compressed, to take the place of what they were all at once.
+
+    One by one, each would lie in the hole that the one before it left, and leave a smaller one that fits nothing: for
+    the kernel, values of 2 kB that compress to 1.2 kB stay 2 kB (tests/engine/test_counted_bytes.py).
+    """
+
+    def __init__(self) -> None:
+        self.saved_bytes = 0
+        self._packed = bytearray()
+        self._plain: list[tuple[Name, _Kept, _Form, bytes]] = []
+        self._ends: list[int] = []
+
+    def add(self, name: Name, kept: _Kept) -> None:
+        """Compress this one too; as far as that saves too little it stays as it is from now on."""
+        stored, form = kept.stored, kept.form
+        smaller = packed(stored)
+        if smaller is stored:
+            kept.form = _Form.PLAIN
+            return
+        self.saved_bytes += sys.getsizeof(stored) - sys.getsizeof(smaller)
+        self._packed += smaller
+        self._plain.append((name, kept, form, stored))
+        self._ends.append(len(self._packed))
+
+    def take_place(self, held: Mapping[Name, _Kept]) -> tuple[int, int, list[Name]]:
+        """Of those that are held and were not used meanwhile.
+
+        How many, the bytes freed, and whose values found no memory and are lost.
+        """
+        spans = zip([0, *self._ends], self._ends, strict=False)
+        now = [
+            (name, kept, start, end)
+            for (name, kept, form, stored), (start, end) in zip(self._plain, spans, strict=True)
+            if held.get(name) is kept and kept.form is form and kept.stored is stored
+        ]
+        self._plain.clear()
+        freed = sum(sys.getsizeof(kept.stored) for _, kept, _, _ in now)
+        for _, kept, _, _ in now:
+            kept.stored = b""
+        lost: list[Name] = []
+        for name, kept, start, end in now:
+            try:
+                kept.stored, kept.form = bytes(self._packed[start:end]), _Form.PACKED
+            except MemoryError:  # a guard of the process is nearer than the bounds
+                lost.append(name)
+            freed -= sys.getsizeof(kept.stored)
+        return len(now), freed, lost
 
 
 class CountingCache(Protocol):
@@ -89,10 +153,15 @@ class CountedCache(Component):
         max_bytes: int,
         ttl_seconds: float,
         use_renews: bool = False,
+        packs_unused: bool = False,
         counts_of: Callable[[Budgets], Counts] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`use_renews`: the time to live begins again with each use. `counts_of` reads the numbers from a plan."""
+        """`use_renews`: the time to live begins again with each use. `counts_of` reads the numbers from a plan.
+
+        `packs_unused`: a value is kept as it is while it is used. It is compressed by `pack_unused`, and before
+        anything is dropped for its bytes; used again, it is kept as it is again where that fits.
+        """
         super().__init__(name)
         self.counts = counts
         self.counters = CacheCounters()
@@ -100,6 +169,7 @@ class CountedCache(Component):
         self._max_bytes = max_bytes
         self._ttl = ttl_seconds
         self._use_renews = use_renews
+        self._packs_unused = packs_unused
         self._counts_of = counts_of
         self._clock = clock
         self._compression = True
@@ -133,17 +203,49 @@ class CountedCache(Component):
             if self._use_renews:
                 kept.expires_at = self._clock() + self._ttl
             self.counters.hits += 1
-        return unpacked(kept.stored) if kept.is_packed else kept.stored
+            if self._packs_unused:
+                self._use(kept)
+            stored, form = kept.stored, kept.form
+        return unpacked(stored) if form is _Form.PACKED else stored
 
     def put(self, collection: str, key: bytes, value: bytes) -> bool:
         """Keep a value, in place of an older one under this key; False when there is no room for it."""
-        stored = packed(value) if self._compression else value
+        stored = packed(value) if self._compression and not self._packs_unused else value
+        form = _Form.USED if stored is value else _Form.PACKED
         with self._ledger.lock:
             if (collection, key) in self._kept:
                 self._drop((collection, key))
-            taken = self._take((collection, key), stored, self._ttl, is_packed=stored is not value)
-            self.counters.compressions += taken and stored is not value
+            taken = self._take((collection, key), stored, self._ttl, form)
+            self.counters.compressions += taken and form is _Form.PACKED
             return taken
+
+    def replace(self, collection: str, key: bytes, value: bytes) -> bool:
+        """Keep a value as it is, in place of an older one; False when there is no room for it: that one stays then."""
+        name = (sys.intern(collection), key)
+        with self._ledger.lock:
+            former = self._kept.get(name)
+            if former is not None:
+                self._drop(name)
+            taken = self._take(name, value, self._ttl, _Form.USED)
+            if former is not None and not taken:
+                self._add(name, former)
+                self._ledger.note_change(self, self._cost(name))
+            return taken
+
+    def pack_unused(self) -> None:
+        """Compress what was not used since the former call. The lock is free meanwhile."""
+        with self._ledger.lock:
+            unused = [(name, kept) for name, kept in self._kept.items() if kept.form is _Form.UNUSED]
+            for kept in self._kept.values():
+                if kept.form is _Form.USED:
+                    kept.form = _Form.UNUSED
+        packing = _Packing()
+        for name, kept in unused:
+            if not self._compression:
+                return
+            packing.add(name, kept)
+        with self._ledger.lock:
+            self._keep_packed(packing)
 
     def remove(self, collection: str, key: bytes) -> bool:
         """Drop one entry; whether it was there."""
@@ -188,12 +290,16 @@ class CountedCache(Component):
             for collection, held in [*self._by_collection.items()]:
                 self._shed(held - self.counts.of(collection), Priority.HIGH, collection)
             self._shed(len(self._kept) - self.counts.in_all, Priority.HIGH)
-            self._evict(self._evictable(Priority.HIGH), self.owned_bytes() - self._bound_bytes())
+            self._come_down(self.owned_bytes() - self._bound_bytes(), Priority.HIGH)
         return None
 
     def evict(self, target_bytes: int, priority: Priority, ranking: Ranking) -> Removed:
-        """Drop the least recently used entries of one class until `target_bytes` are freed."""
-        return self._evict(iter([name for name in self._kept if ranking.may_evict(name[0], priority)]), target_bytes)
+        """Free `target_bytes` of one class, the least recently used first: compressed where it is not, then dropped."""
+        names = [name for name in self._kept if ranking.may_evict(name[0], priority)]
+        freed = self._pack_first(iter(names), target_bytes)
+        removed = self._evict(iter(names), target_bytes - freed)
+        removed.freed_bytes += freed
+        return removed
 
     def expire(self) -> Removed:
         """Drop entries past their time to live."""
@@ -212,8 +318,9 @@ class CountedCache(Component):
                 kept = self._kept.get(name)
                 if kept is None:
                     continue
+                stored, form = kept.stored, kept.form
             left = kept.expires_at - self._clock()
-            yield KeptEntry(*name, kept.stored, packed=kept.is_packed, seconds_left=left)
+            yield KeptEntry(*name, stored, packed=form is _Form.PACKED, seconds_left=left)
 
     def restore(self, kept: KeptEntry) -> bool:
         """Take back an entry of an earlier life; False when it is late, there is a newer one, or no room."""
@@ -221,9 +328,9 @@ class CountedCache(Component):
         with self._ledger.lock:
             if kept.seconds_left <= 0 or name in self._kept:
                 return False
-            return self._take(name, kept.stored, kept.seconds_left, is_packed=kept.packed)
+            return self._take(name, kept.stored, kept.seconds_left, _Form.PACKED if kept.packed else _Form.UNUSED)
 
-    def _take(self, name: Name, stored: bytes, seconds: float, *, is_packed: bool) -> bool:
+    def _take(self, name: Name, stored: bytes, seconds: float, form: _Form) -> bool:
         collection, key = name
         needed = _entry_bytes(key, stored)
         try:
@@ -233,11 +340,55 @@ class CountedCache(Component):
             self.counters.refused += 1
             return False
         # Interned: a name parsed anew from each request would cost every entry a string of its own.
-        name = (sys.intern(collection), key)
-        self._kept[name] = _Kept(stored, self._clock() + seconds, is_packed=is_packed)
-        self._by_collection[collection] += 1
-        self._entries_bytes += needed
+        self._add((sys.intern(collection), key), _Kept(stored, self._clock() + seconds, form))
         return True
+
+    def _add(self, name: Name, kept: _Kept) -> None:
+        self._kept[name] = kept
+        self._by_collection[name[0]] += 1
+        self._entries_bytes += self._cost(name)
+
+    def _use(self, kept: _Kept) -> None:
+        """It is used now, and kept as it is again where it fits so and nothing has to give way for that."""
+        if kept.form is _Form.UNUSED:
+            kept.form = _Form.USED
+        if kept.form is not _Form.PACKED:
+            return
+        value = unpacked(kept.stored)
+        more = sys.getsizeof(value) - sys.getsizeof(kept.stored)
+        if self.owned_bytes() + more <= self._bound_bytes() and self._is_admitted_freely(more):
+            kept.stored, kept.form = value, _Form.USED
+            self._entries_bytes += more
+
+    def _is_admitted_freely(self, byte_count: int) -> bool:
+        """Whether so many bytes were admitted, for which nothing gave way."""
+        spend = self._ledger.spend
+        return spend(self, byte_count) or (
+            self._ledger.goes_first(self, byte_count, Priority.LOW) is None and spend(self, byte_count)
+        )
+
+    def _pack_first(self, names: Iterator[Name], target_bytes: int) -> int:
+        """Compress those first named until `target_bytes` are freed; how many were."""
+        packing = _Packing()
+        if self._packs_unused and self._compression:
+            for name in names:
+                if packing.saved_bytes >= target_bytes:
+                    break
+                kept = self._kept[name]
+                if kept.form in {_Form.USED, _Form.UNUSED}:
+                    packing.add(name, kept)
+        return self._keep_packed(packing)
+
+    def _keep_packed(self, packing: _Packing) -> int:
+        """Bytes freed; the lock is held."""
+        count, freed, lost = packing.take_place(self._kept)
+        self._entries_bytes -= freed
+        self._ledger.note_change(self, -freed)
+        for name in lost:
+            self._drop(name)
+        self.counters.compressions += count - len(lost)
+        self.counters.evictions += len(lost)
+        return freed
 
     def _make_room(self, collection: str, needed_bytes: int) -> None:
         """For one entry, by number and by bytes.
@@ -253,9 +404,14 @@ class CountedCache(Component):
         if not self._takes_one_more(collection):
             raise NoRoom(self.name, needed_bytes, f"{len(self._kept)} entries are held by what may not be evicted")
         if self.owned_bytes() + needed_bytes > bound:
-            self._evict(self._evictable(priority), self.owned_bytes() + needed_bytes - bound)
+            self._come_down(self.owned_bytes() + needed_bytes - bound, priority)
             if self.owned_bytes() + needed_bytes > bound:
                 raise NoRoom(self.name, needed_bytes, "its bytes are held by what may not be evicted")
+
+    def _come_down(self, byte_count: int, up_to: Priority) -> None:
+        """Compress what is not, then drop, of these classes."""
+        freed = self._pack_first(self._evictable(up_to), byte_count)
+        self._evict(self._evictable(up_to), byte_count - freed)
 
     def _bound_bytes(self) -> int:
         limit = self._ledger.limit(self)
@@ -302,7 +458,9 @@ class CountedCache(Component):
         return removed
 
     def _drop(self, name: Name) -> None:
-        self._entries_bytes -= self._cost(name)
+        cost = self._cost(name)
+        self._entries_bytes -= cost
+        self._ledger.note_change(self, -cost)
         del self._kept[name]
         self._by_collection[name[0]] -= 1
         if not self._by_collection[name[0]]:

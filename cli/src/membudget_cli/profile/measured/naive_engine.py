@@ -28,7 +28,7 @@ from starlette.requests import Request  # noqa: E402
 from starlette.responses import Response  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 
-from membudget_engine.caches.session_pool import MOST_TURNS, Turn  # noqa: E402
+from membudget_engine.caches.conversation import MOST_TURNS, Turn  # noqa: E402
 from membudget_engine.collection import open_generation  # noqa: E402
 from membudget_engine.embedder import HashingEmbedder, Vectors  # noqa: E402
 from membudget_engine.index.generations import find_newest_generation  # noqa: E402
