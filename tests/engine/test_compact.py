@@ -326,6 +326,7 @@ class _Rows:
 
     vectors: Vectors
     name: str = "rows"
+    worth_keeping: bool = False
 
     @property
     def dimension(self) -> int:

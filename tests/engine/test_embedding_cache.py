@@ -75,6 +75,7 @@ class Counting:
     asked: list[str] = field(default_factory=list[str])
     name: str = "counting-64-v1"
     dimension: int = DIMENSION
+    worth_keeping: bool = True
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """By their lengths."""

@@ -5,20 +5,23 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
+import msgspec
 import pytest
 
 from control_socket import ask
-from engine.engine_process import EngineProcess
+from engine.engine_process import EngineProcess, search_body
+from engine.written import notes
 from membudget_contract import control_api as api
 from membudget_contract.policy import Priority
 from membudget_engine.build_command import build_sources
-from membudget_engine.caches.kept_answers import KeptAnswers
-from membudget_engine.caches.semantic_cache import SemanticCache
+from membudget_engine.caches.found_rows import packed_rows
+from membudget_engine.caches.kept_answers import FORM, KeptAnswers
+from membudget_engine.caches.semantic_cache import SemanticCache, found_in
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.ingest.python_source import standard_library_root
+from membudget_engine.reduction.quantization import Int8
 from membudget_runtime.entry_file import KeptEntry
 from membudget_runtime.memory_runtime import MemoryRuntime
 
@@ -50,7 +53,7 @@ def test_after_sigkill_what_was_persisted_answers_again(data: Path, tmp_path: Pa
         persisted = _persist(engine)
         engine.process.kill()
         engine.process.wait()
-    assert (persisted.entries, persisted.problem) == (8, None)  # each query's answer and its vector
+    assert (persisted.entries, persisted.problem) == (4, None)
     with EngineProcess(data, tmp_path / "engine") as engine:
         engine.wait_until_serving()
         assert [_answered_by(engine, query) for query in QUERIES] == ["same_words"] * 4
@@ -87,6 +90,31 @@ def test_a_damaged_file_is_set_aside_and_the_engine_starts(data: Path, tmp_path:
     assert (path.exists(), path.with_name(path.name + ".damaged").exists()) == (False, True)
 
 
+def test_what_was_written_since_the_seal_is_answered_rightly_in_the_next_life(tmp_path: Path) -> None:
+    """R-S05, R-E18: its rows are numbered anew from the log, without those that were replaced; sealed rows are not."""
+
+    def hits(engine: EngineProcess, collection: str) -> tuple[str, list[str]]:
+        answer = engine.ask("POST", "/v1/search", search_body("what a note says", collection=collection)).json()
+        return answer["answered_by"], [hit["chunk"]["source"] for hit in answer["hits"]]
+
+    def write(engine: EngineProcess, collection: str, numbers: range, text: str) -> None:
+        chunks = {"chunks": notes(numbers, f"{text}, a note says")}
+        assert engine.ask("POST", f"/v1/chunks/{collection}", msgspec.json.encode(chunks)).status == 200
+
+    with EngineProcess(tmp_path / "data", tmp_path / "engine", options=["--writer"]) as engine:
+        engine.wait_until_serving()
+        for collection in ("sealed", "open"):
+            write(engine, collection, range(3), "first")
+            write(engine, collection, range(2), "second")
+        assert engine.ask("POST", "/v1/collections/sealed/seal").json()["sealed"]
+        before = {collection: hits(engine, collection)[1] for collection in ("sealed", "open")}
+        assert engine.terminate() == 0
+    with EngineProcess(tmp_path / "data", tmp_path / "engine", options=["--writer"]) as engine:
+        engine.wait_until_serving()
+        assert hits(engine, "sealed") == ("same_words", before["sealed"])
+        assert hits(engine, "open") == ("index", before["open"])
+
+
 @pytest.fixture
 def kept(data: Path, runtime: MemoryRuntime) -> Iterator[tuple[KeptAnswers, SemanticCache, Catalog]]:
     """Over an empty cache."""
@@ -99,22 +127,39 @@ def kept(data: Path, runtime: MemoryRuntime) -> Iterator[tuple[KeptAnswers, Sema
 def test_an_entry_whose_vector_is_not_one_of_this_engine_is_left_out(
     kept: tuple[KeptAnswers, SemanticCache, Catalog],
 ) -> None:
-    """R-S05: another embedder's length, another collection, another key; nothing is half restored."""
+    """R-S05: another embedder's length, another form, another collection, another key; nothing is half restored."""
     answers, cache, catalog = kept
     vector = HashingEmbedder().embed(QUERIES)[0]
     tag = catalog.collections["small"].tag
-    cache.keep("small", tag, 5, QUERIES[0], vector, b"answer")
+    found = packed_rows([(0.5, 3)])
+    cache.keep("small", tag, 5, QUERIES[0], vector, found)
     (entry,) = answers.saved(Priority.MEDIUM)
-    assert np.array_equal(np.frombuffer(entry.attachment, dtype=np.float32), vector)
+    assert entry.attachment == FORM
     cache.answers.clear()
+    shorter = Int8().encoded(vector)[:-4]
     wrong: list[KeptEntry] = [
-        entry._replace(attachment=entry.attachment[:-4]),
-        entry._replace(attachment=entry.attachment[:-3]),
+        entry._replace(attachment=b""),
+        entry._replace(attachment=vector.tobytes()),
+        entry._replace(stored=entry.stored[:40]),
+        entry._replace(stored=len(shorter).to_bytes(2, "little") + shorter + found),
         entry._replace(collection="gone"),
         entry._replace(key=entry.key[:-1]),
         entry._replace(key=b"another." + entry.key[8:]),
         entry._replace(seconds_left=0.0),
     ]
-    assert ([answers.restore(one) for one in wrong], len(cache.answers)) == ([False] * 6, 0)
-    assert (answers.restore(entry), cache.same_words("small", tag, 5, QUERIES[0])) == (True, b"answer")
-    assert cache.same_meaning("small", tag, 5, vector) == b"answer"
+    assert ([answers.restore(one) for one in wrong], len(cache.answers)) == ([False] * 8, 0)
+    assert (answers.restore(entry), cache.same_words("small", tag, 5, QUERIES[0])) == (True, found)
+    assert cache.same_meaning("small", tag, 5, vector) == found
+
+
+def test_an_answer_with_a_row_of_the_write_log_is_not_persisted(
+    kept: tuple[KeptAnswers, SemanticCache, Catalog],
+) -> None:
+    """R-S05: one of the last sealed row is."""
+    answers, cache, catalog = kept
+    opened = catalog.collections["small"]
+    last, written = (packed_rows([(0.5, row)]) for row in (opened.manifest.count - 1, opened.manifest.count))
+    for query, found in zip(QUERIES, (last, written), strict=False):
+        cache.keep("small", opened.tag, 5, query, HashingEmbedder().embed([query])[0], found)
+
+    assert [found_in(entry.stored) for entry in answers.saved(Priority.MEDIUM)] == [last]

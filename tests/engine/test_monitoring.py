@@ -13,7 +13,8 @@ from engine.engine_process import EngineProcess, status_bytes, wait_until
 from membudget_contract.control_api import ComponentReport, GcReport
 from membudget_contract.leak_detector_api import LeakFindings
 from membudget_contract.policy import Signal
-from membudget_engine.caches.session_pool import IDLE_SECONDS, MOST_SESSIONS, Turn
+from membudget_engine.caches.conversation import Turn
+from membudget_engine.caches.session_pool import IDLE_SECONDS, MOST_SESSIONS
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
 from membudget_engine.embedder import HashingEmbedder
@@ -70,7 +71,7 @@ def test_an_engine_says_what_its_memory_is(small_data: Path, tmp_path: Path) -> 
     assert 0 < view.statistics.managed_bytes < view.statistics.signal_bytes < 150 * MB
     assert (view.sessions.sessions, view.sessions.most_sessions, view.sessions.owned_bytes > 0) == (1, 500, True)
     answers, queries = (next(cache for cache in view.caches if cache.name == name) for name in CACHES[:2])
-    assert (answers.entries, answers.hits, answers.misses, answers.hit_ratio) == (1, 2, 1, 2 / 3)
+    assert (answers.entries, answers.hits, answers.misses, answers.hit_ratio) == (2, 2, 1, 2 / 3)
     assert (queries.entries, queries.hits, queries.misses, queries.hit_ratio) == (1, 0, 1, 0.0)
     owned = {part.name: part.owned_bytes for part in view.statistics.components}
     assert {cache.name: cache.owned_bytes for cache in view.caches} == {name: owned[name] for name in CACHES}
@@ -127,7 +128,7 @@ def test_a_run_drops_what_is_past_its_time_and_what_nobody_reaches(
 
     assert optimized.expired_entries == 1
     assert optimized.collected_objects >= 1
-    assert rooms.sessions.get(session.id) == session
+    assert rooms.sessions.get(session.id) == msgspec.json.encode(session)
     assert runtime.ledger.refused == 0
 
 

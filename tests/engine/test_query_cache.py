@@ -17,13 +17,15 @@ from membudget_contract.plan import CollectionPlan
 from membudget_contract.policy import Priority
 from membudget_engine.build_command import build_sources
 from membudget_engine.caches import query_cache, response_cache
+from membudget_engine.caches.found_rows import FoundRow, packed_rows, unpacked_rows
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.metrics import EngineCollector
 from membudget_engine.rooms import Rooms
-from membudget_engine.search import AnsweredBy, Search
+from membudget_engine.search import Answer, AnsweredBy, Search, Unanswered
 from membudget_runtime.bounds import start_budgets
+from membudget_runtime.component import Ranking
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 QUERY = "open a stream reader"
@@ -68,6 +70,43 @@ def test_the_whole_answer_is_asked_for_first(search: Search, rooms: Rooms) -> No
     assert rooms.queries.kept.counters.hits == 0
 
 
+def _let_go_of_the_whole_answer(rooms: Rooms) -> None:
+    """As where memory is short."""
+    assert rooms.semantic.answers.evict(1, Priority.MEDIUM, Ranking()).entries == 1
+
+
+def test_many_more_questions_are_answered_from_what_was_found(search: Search, rooms: Rooms) -> None:
+    """R-E06: to the byte, by words and by meaning, without the index; and are whole again from then on."""
+    first = search.answer("small", QUERY, 5)
+    _let_go_of_the_whole_answer(rooms)
+    rooms.queries.kept.clear()
+    search.catalog.collections["small"].segments[0].index.close()
+
+    asked = [search.known("small", query, 5) for query in (QUERY, "Open a STREAM: reader!")]
+    again = [search.found(one) for one in asked if isinstance(one, Unanswered)]
+
+    assert [(answer.answered_by, bytes(answer.hits)) for answer in again] == [
+        (AnsweredBy.SAME_WORDS, bytes(first.hits)),
+        (AnsweredBy.SAME_MEANING, bytes(first.hits)),
+    ]
+    assert isinstance(search.known("small", QUERY, 5), Answer)
+
+
+def test_what_was_found_costs_a_tenth_of_the_answer(search: Search, rooms: Rooms) -> None:
+    """R-E06: rows, scores and a vector of int8."""
+    answer = search.answer("small", QUERY, 50)
+    _let_go_of_the_whole_answer(rooms)
+
+    (use,) = rooms.semantic.answers.collections()
+    assert (use.entries, use.owned_bytes < 1600 < len(bytes(answer.hits)) / 10) == (1, True)
+
+
+@pytest.mark.parametrize("found", [[], [(0.5, 3), (-0.25, 70_000_000_000)]])
+def test_found_rows_come_back_as_they_were(found: list[FoundRow]) -> None:
+    """R-E06: twelve bytes a hit."""
+    assert (unpacked_rows(packed_rows(found)), len(packed_rows(found))) == (found, 12 * len(found))
+
+
 def test_it_keeps_rows_a_hundredth_of_the_answer(search: Search, rooms: Rooms) -> None:
     """R-E06: so that it outlives whole answers where memory is short."""
     answer = search.answer("small", QUERY, 50)
@@ -78,10 +117,9 @@ def test_it_keeps_rows_a_hundredth_of_the_answer(search: Search, rooms: Rooms) -
 
 def test_five_hits_answer_no_question_for_ten_and_no_collection_for_another(rooms: Rooms) -> None:
     """R-E06: nor one generation for the next."""
-    found = [(0.5, 3), (0.25, 70_000_000_000)]
-    rooms.queries.keep("core", TAG, 5, QUERY, found)
+    rooms.queries.keep("core", TAG, 5, QUERY, b"rows")
 
-    assert rooms.queries.same_query("core", TAG, 5, f" {QUERY}\n") == found
+    assert rooms.queries.same_query("core", TAG, 5, f" {QUERY}\n") == b"rows"
     assert rooms.queries.same_query("core", TAG, 10, QUERY) is None
     assert rooms.queries.same_query("core", OTHER_TAG, 5, QUERY) is None
     assert rooms.queries.same_query("other", TAG, 5, QUERY) is None
@@ -92,7 +130,7 @@ def test_a_hundred_queries_stay_and_fifty_of_one_collection(rooms: Rooms) -> Non
     """R-E06, R-E22: 100 of the engine, 50 of a collection, three minutes; 50 responses for five."""
     for collection in ("a", "b", "c"):
         for number in range(60):
-            rooms.queries.keep(collection, TAG, 5, f"{collection} {number}", [(0.5, number)])
+            rooms.queries.keep(collection, TAG, 5, f"{collection} {number}", b"rows")
             rooms.responses.keep(collection, TAG, str(number), b"body")
 
     kept = rooms.queries.kept
@@ -132,15 +170,32 @@ def test_a_chunk_is_encoded_once(search: Search, rooms: Rooms) -> None:
     assert (rooms.responses.kept.counters.hits, len(rooms.responses.kept)) == (1, 1)
 
 
-def test_what_left_with_its_generation_is_in_no_room(search: Search, rooms: Rooms) -> None:
-    """R-E06, R-P09: a reload drops the collection's answers everywhere; vectors of texts stay (R-E03)."""
-    (hit,) = msgspec.json.decode(search.answer("small", QUERY, 1).hits)
-    search.chunk_body("small", hit["chunk"]["id"])
-    rooms.embedder.embed_query(QUERY, "small")
+class _Dear(HashingEmbedder):
+    """Its vectors as a server's: worth keeping."""
 
-    rooms.forget("small")
+    @property
+    def worth_keeping(self) -> bool:
+        return True
 
-    assert {cache.name: len(cache) for cache in rooms.caches if len(cache)} == {"embeddingCache": 1}
+
+@pytest.mark.parametrize(("embedder", "left"), [(_Dear(), {"embeddingCache": 1}), (HashingEmbedder(), {})])
+def test_what_left_with_its_generation_is_in_no_room(
+    small_data: Path, runtime: MemoryRuntime, embedder: HashingEmbedder, left: dict[str, int]
+) -> None:
+    """R-E06, R-P09: a reload drops the collection's answers everywhere; vectors stay (R-E03), where they are dear."""
+    with (
+        closing(Rooms(runtime, embedder, {})) as rooms,
+        closing(Catalog(open_collections(small_data, embedder))) as catalog,
+    ):
+        search = Search(catalog, rooms.embedder, rooms.semantic, rooms.queries, rooms.responses)
+        (hit,) = msgspec.json.decode(search.answer("small", QUERY, 1).hits)
+        search.chunk_body("small", hit["chunk"]["id"])
+        held = (rooms.semantic.answers, rooms.queries.kept, rooms.responses.kept)
+        assert [2, 1, 1] == [len(cache) for cache in held]
+
+        rooms.forget("small")
+
+        assert {cache.name: len(cache) for cache in rooms.caches if len(cache)} == left
 
 
 def test_every_room_has_its_metrics(search: Search, rooms: Rooms, runtime: MemoryRuntime) -> None:
@@ -154,7 +209,15 @@ def test_every_room_has_its_metrics(search: Search, rooms: Rooms, runtime: Memor
     counters = (metric_names.ENGINE_CACHE_ENTRIES, metric_names.ENGINE_CACHE_HITS, metric_names.ENGINE_CACHE_MISSES)
     queries = {"cache": query_cache.QUERY_CACHE}
     assert [registry.get_sample_value(metric.name, queries) for metric in counters] == [1, 1, 1]
-    names = {"semanticCache", "queryCache", "responseCache", "fileCache", "historyCache", "sessions", "embeddingCache"}
+    names = {
+        "semanticCache",
+        "queryCache",
+        "responseCache",
+        "fileCache",
+        "historyCache",
+        "sessions",
+        "embeddingCache",
+    }
     for metric in (*counters, metric_names.ENGINE_CACHE_EVICTIONS, metric_names.ENGINE_CACHE_REFUSED):
         assert {name for name in names if registry.get_sample_value(metric.name, {"cache": name}) is not None} == names
     owned = {part.name: part.owned_bytes for part in runtime.report().components}

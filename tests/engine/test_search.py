@@ -129,7 +129,7 @@ def test_an_answer_in_memory_is_known_without_anything_that_may_wait(search: Sea
     query = "open a stream reader"
     asked = search.known("small", query, 5)
     assert isinstance(asked, Unanswered)
-    assert asked == Unanswered("small", query, 5, on_disk=False)
+    assert asked == Unanswered("small", query, 5, on_disk=False, found=False)
     first = search.found(asked)
     (segment,) = search.catalog.collections["small"].segments
     segment.index.close()
@@ -156,7 +156,7 @@ def test_an_answer_that_was_spilled_is_not_read_where_nothing_may_wait(search: S
     asked = search.known("small", query, 5)
 
     assert isinstance(asked, Unanswered)
-    assert asked == Unanswered("small", query, 5, on_disk=True)
+    assert asked == Unanswered("small", query, 5, on_disk=True, found=True)
     assert (cache.answers.counters.hits, cache.answers.counters.misses) == (0, looked_up)
     again = search.found(asked)
     assert (again.answered_by, bytes(again.hits)) == (AnsweredBy.SAME_WORDS, bytes(first.hits))

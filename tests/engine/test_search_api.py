@@ -13,14 +13,17 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Message, Scope
 
 from engine.engine_process import EngineProcess, Reply, ask, search_body, status_bytes
+from membudget_contract.policy import Priority
+from membudget_contract.profiles import SEMANTIC_CACHE
 from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.search import Search
 from membudget_engine.search_api import SearchApi, SearchRequest
-from membudget_engine.settings import MAX_BODY_BYTES, MAX_HITS, WAITING_QUERIES
+from membudget_engine.settings import MAX_BODY_BYTES, MAX_HITS, WAITING_QUERIES, query_workers
 from membudget_engine.stores.chunk_store import ChunkStore
+from membudget_runtime.component import Ranking
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 AGENTS = 20
@@ -218,15 +221,23 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(engine: Engi
     assert "Traceback" not in engine.log
 
 
+@pytest.mark.parametrize(
+    ("at_work", "whole", "expected"),
+    [(WAITING_QUERIES, True, [200, 503]), (query_workers(), False, [200])],
+    ids=["whole in memory, and a new one refused", "to be put together from what was found"],
+)
 def test_a_known_answer_is_given_while_every_worker_is_at_something_long(
-    small_data: Path, runtime: MemoryRuntime
+    small_data: Path, runtime: MemoryRuntime, at_work: int, expected: list[int], *, whole: bool
 ) -> None:
-    """R-E21: and while a new question is refused as too many wait."""
+    """R-E21: it waits behind no search."""
     embedder, ended = HashingEmbedder(), threading.Event()
     with (
         closing(Catalog(open_collections(small_data, embedder))) as catalog,
         closing(SearchApi(_asked(catalog, embedder, runtime), CollectorRegistry(), lambda _: None)) as api,
     ):
+        if not whole:
+            (answers,) = (part for part in runtime.ledger.components if part.name == SEMANTIC_CACHE)
+            assert answers.evict(1, Priority.MEDIUM, Ranking()).entries == 1
 
         async def status(query: bytes) -> int:
             sent: list[Message] = []
@@ -243,15 +254,16 @@ def test_a_known_answer_is_given_while_every_worker_is_at_something_long(
             return sent[0]["status"]
 
         async def statuses() -> list[int]:
-            at_work = [asyncio.create_task(api.in_worker(ended.wait)) for _ in range(WAITING_QUERIES)]
+            working = [asyncio.create_task(api.in_worker(ended.wait)) for _ in range(at_work)]
             await asyncio.sleep(0)
+            queries = (KNOWN, search_body("a new one", collection="small"))
             try:
-                return [await status(query) for query in (KNOWN, search_body("a new one", collection="small"))]
+                return [await asyncio.wait_for(status(query), 30.0) for query in queries[: len(expected)]]
             finally:
                 ended.set()
-                await asyncio.gather(*at_work)
+                await asyncio.gather(*working)
 
-        assert asyncio.run(statuses()) == [200, 503]
+        assert expected == asyncio.run(statuses())
 
 
 def _asked(catalog: Catalog, embedder: HashingEmbedder, runtime: MemoryRuntime) -> Search:

@@ -14,7 +14,7 @@ import pytest
 
 from membudget_contract.policy import EVICTABLE, Priority
 from membudget_runtime.arena import SEGMENT_BYTES
-from membudget_runtime.cache import BoundedCache
+from membudget_runtime.cache import BoundedCache, KeptState
 from membudget_runtime.component import Ranking
 from membudget_runtime.entry import DROP_ENTRIES, SPILLED_BYTES, STEP_ENTRIES
 from membudget_runtime.entry_file import KeptEntry
@@ -677,14 +677,17 @@ def test_an_exclusion_may_name_what_no_policy_ranks() -> None:
     assert [ranking.may_evict("unknown", priority) for priority in Priority] == [False] * 4
 
 
-def test_whether_a_value_is_on_disk_is_told_and_counts_as_no_use(tmp_path: Path) -> None:
-    """R-E13: not of one in memory, of one that is not there, nor of one that was read."""
+def test_whether_a_value_is_kept_and_on_disk_is_told_and_counts_as_no_use(tmp_path: Path) -> None:
+    """R-E13: of one in memory, of one that is not there, and of one that was read."""
     cache, ledger, _ = small(MB, SpillStore(tmp_path, MB))
     cache.put("a", b"value" * 100, "low")
-    assert not cache.is_on_disk("low", "a")
+    assert cache.state("low", "a") == KeptState(kept=True, on_disk=False)
     cache.spill(1, Priority.LOW, ledger.bounds.ranking)
 
-    assert [cache.is_on_disk(*name) for name in (("low", "a"), ("low", "b"), ("high", "a"))] == [True, False, False]
+    names = (("low", "a"), ("low", "b"), ("high", "a"))
+    assert [cache.state(*name) for name in names] == [(True, True), (False, False), (False, False)]
+    assert [cache.peek(*name) for name in names] == [None] * 3
     assert (cache.counters.hits, cache.counters.misses) == (0, 0)
     assert cache.get("low", "a") == b"value" * 100
-    assert not cache.is_on_disk("low", "a")
+    assert cache.state("low", "a") == (True, False)
+    assert (cache.peek("low", "a"), cache.counters.hits) == (b"value" * 100, 1)

@@ -56,6 +56,7 @@ class TopicEmbedder:
         built_in = HashingEmbedder()
         self.name = built_in.name
         self.dimension = built_in.dimension
+        self.worth_keeping = built_in.worth_keeping
         self._topics = dict(zip(TOPICS, built_in.embed(TOPICS), strict=True))
         self._noise = np.random.default_rng(3)
 

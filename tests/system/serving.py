@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from membudget_cli.demo.agents import Agents
+from membudget_cli.demo.agents import HITS, Agents
 from membudget_cli.demo.trace import Query, distinct_queries, skewed
 from membudget_cli.programs import free_port
 from membudget_cli.sidecar_client import SidecarClient, UnixSocket
@@ -93,10 +93,10 @@ def stdlib_queries(count: int) -> list[Query]:
     return distinct_queries("stdlib", standard_library_root(), count)
 
 
-def ask(port: int, queries: Sequence[Query], agents: int) -> Agents:
+def ask(port: int, queries: Sequence[Query], agents: int, hits: int = HITS) -> Agents:
     """Ask every query once, from so many agents at once; returns when all are answered or failed."""
     shares: list[Iterator[Query]] = [iter(queries[number::agents]) for number in range(agents)]
-    asked = Agents(port, shares, pause_seconds=0.0)
+    asked = Agents(port, shares, pause_seconds=0.0, hits=hits)
     asked.start()
     asked.wait()
     return asked

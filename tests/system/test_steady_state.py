@@ -1,4 +1,7 @@
-"""Full is normal: caches offered more than they may hold settle below the soft rung, and the ladder is silent."""
+"""Full is normal: caches offered more than they may hold settle below the soft rung, and the ladder is silent.
+
+Offered is what whole answers would take, each with what was found for it; the caches keep both where there is room.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import itertools
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from membudget_cli.demo.agents import HITS
 from membudget_cli.demo.trace import Query
 from membudget_contract.profiles import SEMANTIC_CACHE
 from resident_sampler import ResidentSampler
@@ -39,9 +43,13 @@ def test_five_minutes_of_it(built_corpus: BuiltCorpus, tmp_path: Path, publish: 
 
 def _hold_steady(corpus: BuiltCorpus, folder: Path, seconds: float) -> str:
     with serving(corpus.data, folder, subprocess.Popen) as stack:
-        endless = itertools.cycle(stdlib_queries(16_000))
-        while _offered_times(stack) < OFFERED_TIMES:
+        endless = _batches(stdlib_queries(16_000))
+        _ask_batch(stack, endless)
+        found, held_bytes = _found_and_held(stack)
+        each = held_bytes / found  # nothing had to go yet
+        while found * each < OFFERED_TIMES * held_bytes:
             _ask_batch(stack, endless)
+            found, held_bytes = _found_and_held(stack)
         with ResidentSampler(stack.engine.pid) as sampler:
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
@@ -57,17 +65,20 @@ def _hold_steady(corpus: BuiltCorpus, folder: Path, seconds: float) -> str:
     )
 
 
-def _ask_batch(stack: Serving, endless: itertools.cycle[Query]) -> None:
-    asked = ask(stack.port, list(itertools.islice(endless, BATCH)), AGENTS)
-    assert (asked.answers, dict(asked.failed)) == (BATCH, {})
+def _batches(questions: list[Query]) -> Iterator[tuple[list[Query], int]]:
+    """Each round asks for one hit more: an answer to another number of hits is a new one."""
+    for hits in itertools.count(HITS):
+        for first in range(0, len(questions), BATCH):
+            yield questions[first : first + BATCH], hits
 
 
-def _offered_times(stack: Serving) -> float:
-    """Bytes of all answers ever offered, over the cache's ceiling: those kept, and those evicted or refused."""
-    metrics = stack.metrics()
+def _ask_batch(stack: Serving, endless: Iterator[tuple[list[Query], int]]) -> None:
+    queries, hits = next(endless)
+    asked = ask(stack.port, queries, AGENTS, hits)
+    assert (asked.answers, dict(asked.failed)) == (len(queries), {})
+
+
+def _found_and_held(stack: Serving) -> tuple[float, int]:
+    """How many answers were ever offered to the cache, and the bytes it holds now."""
     part = next(part for part in stack.client.status().components if part.name == SEMANTIC_CACHE)
-    if not part.entries or not part.budget_bytes:
-        return 0.0
-    label = f'{{cache="{SEMANTIC_CACHE}"}}'
-    gone = sum(metrics[f"membudget_engine_cache_{what}_total{label}"] for what in ("evictions", "refused"))
-    return (part.entries + gone) * part.owned_bytes / part.entries / part.budget_bytes
+    return stack.metrics()['membudget_engine_queries_total{answer="index"}'], part.owned_bytes

@@ -65,6 +65,10 @@ class Collection:
         written = self._manifest_digest + self.overlay.sequence.to_bytes(8)
         return hashlib.blake2b(written, digest_size=8).digest()
 
+    def is_sealed(self, row: int) -> bool:
+        """Whether a row is the generation's; those written since are numbered anew in the engine's next life."""
+        return row < self.manifest.count
+
     @property
     def manifest(self) -> Manifest:
         """What the generation holds."""

@@ -84,6 +84,11 @@ class HttpEmbedder:
         """Length of a vector."""
         return self._server.dimension
 
+    @property
+    def worth_keeping(self) -> bool:
+        """Each is a request."""
+        return True
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Shape (len(texts), dimension), float32, each row of length 1; a text of spaces gives a row of zeros.
 

@@ -18,7 +18,7 @@ from membudget_engine.caches.query_cache import QueryCache
 from membudget_engine.caches.response_cache import ResponseCache
 from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_engine.caches.session_pool import SESSIONS, SessionPool
-from membudget_engine.embedder import Embedder
+from membudget_engine.embedder import QueryEmbedder
 from membudget_engine.errors import CollectionMissing
 from membudget_engine.stores.commit_log import CommitLog
 from membudget_engine.stores.source_tree import SourceTree
@@ -28,10 +28,10 @@ from membudget_runtime.memory_runtime import MemoryRuntime
 class Rooms:
     """The rooms of one engine, all in the ledger."""
 
-    def __init__(self, runtime: MemoryRuntime, embedder: Embedder, trees: Mapping[str, SourceTree]) -> None:
+    def __init__(self, runtime: MemoryRuntime, embedder: QueryEmbedder, trees: Mapping[str, SourceTree]) -> None:
         """`trees` by collection."""
         self.embeddings = EmbeddingCache(runtime, embedder.name, embedder.dimension)
-        self.embedder = CachedEmbedder(embedder, self.embeddings)
+        self.embedder = CachedEmbedder(embedder, self.embeddings) if embedder.worth_keeping else embedder
         """For whoever embeds while the engine serves."""
         self.semantic = SemanticCache(runtime, embedder.dimension)
         self.queries = QueryCache(runtime)
@@ -60,7 +60,8 @@ class Rooms:
 
         Vectors of texts were not found in it: they stay.
         """
-        for cache in (self.semantic.answers, self.queries.kept, self.responses.kept, self.histories.kept):
+        found = (self.semantic.answers, self.queries.kept, self.responses.kept, self.histories.kept)
+        for cache in found:
             cache.drop(collection)
 
     def close(self) -> None:

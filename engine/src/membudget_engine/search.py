@@ -1,4 +1,4 @@
-"""Answers queries: cache first, then embedding, index and chunks.
+"""Answers queries: caches first, then embedding, index and chunks.
 
 Covers: one query from text to hits with their source, and counting. Does not cover HTTP (`search_api`). Every method
 may be called from any thread; `known` is the one for a loop, as it reads nothing but memory.
@@ -17,7 +17,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from membudget_engine.caches.query_cache import FoundRow, QueryCache
+from membudget_engine.caches.found_rows import FoundRow, packed_rows, unpacked_rows
+from membudget_engine.caches.query_cache import QueryCache
 from membudget_engine.caches.response_cache import ResponseCache
 from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_engine.catalog import Catalog
@@ -57,13 +58,15 @@ class Answer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A question whose answer is not in memory."""
+    """A question whose answer is not in memory whole."""
 
     collection: str
     query: str
     hits: int
     on_disk: bool
-    """Whether it was spilled."""
+    """Whether the whole answer was spilled."""
+    found: bool
+    """Whether the caches know what answers it: then it takes neither embedder nor index."""
 
 
 class Search:
@@ -102,9 +105,11 @@ class Search:
         """The answer, where the whole of it is in memory under the same words. Raises as `answer`."""
         with self.catalog.use(collection) as opened:
             _check_question(opened, query, hits)
-            answer, on_disk = self._cache.same_words_in_memory(collection, opened.tag, hits, query)
+            tag = opened.tag
+            answer, on_disk = self._cache.whole_in_memory(collection, tag, hits, query)
+            found = on_disk or (answer is None and self._cache.knows(collection, tag, hits, query))
         if answer is None:
-            return Unanswered(collection, query, hits, on_disk)
+            return Unanswered(collection, query, hits, on_disk, found)
         return self._counted(collection, AnsweredBy.SAME_WORDS, answer)
 
     def found(self, asked: Unanswered) -> Answer:
@@ -144,9 +149,7 @@ class Search:
     def _found(self, collection: Collection, asked: Unanswered) -> tuple[AnsweredBy, bytes]:
         # Once: what is written while this query runs makes another tag, and its answer stays under this one.
         tag, query, hits = collection.tag, asked.query, asked.hits
-        known = self._cache.same_words(collection.name, tag, hits, query) if asked.on_disk else None
-        if known is None:
-            known = self._same_query(collection, tag, hits, query)
+        known = self._same_words(collection, tag, asked)
         if known is not None:
             return AnsweredBy.SAME_WORDS, known
         vector = self._embedder.embed_query(query, collection.name)
@@ -155,27 +158,39 @@ class Search:
             return AnsweredBy.INDEX, _NO_HITS
         known = self._cache.same_meaning(collection.name, tag, hits, vector[0])
         if known is not None:
-            return AnsweredBy.SAME_MEANING, known
+            encoded = _encoded(collection, unpacked_rows(known))
+            self._cache.keep_whole(collection.name, tag, hits, query, encoded)
+            return AnsweredBy.SAME_MEANING, encoded
         with self._effort(collection, hits) as effort:
             found = collection.find(vector, hits, effort)
             encoded = _encoded(collection, found)
         if effort is not Effort.FULL:
             # A poorer answer is not kept for those who ask when there is room again.
             return AnsweredBy.INDEX, encoded
+        rows = packed_rows(found)
         if self._queries is not None:
-            self._queries.keep(collection.name, tag, hits, query, found)
-        self._cache.keep(collection.name, tag, hits, query, vector[0], encoded)
+            self._queries.keep(collection.name, tag, hits, query, rows)
+        self._cache.keep(collection.name, tag, hits, query, vector[0], rows)
+        self._cache.keep_whole(collection.name, tag, hits, query, encoded)
         return AnsweredBy.INDEX, encoded
+
+    def _same_words(self, collection: Collection, tag: bytes, asked: Unanswered) -> bytes | None:
+        name, hits, query = collection.name, asked.hits, asked.query
+        whole = self._cache.whole(name, tag, hits, query) if asked.on_disk else None
+        if whole is not None:
+            return whole
+        rows = None if self._queries is None else self._queries.same_query(name, tag, hits, query)
+        if rows is None:
+            rows = self._cache.same_words(name, tag, hits, query)
+        if rows is None:
+            return None
+        encoded = _encoded(collection, unpacked_rows(rows))
+        self._cache.keep_whole(name, tag, hits, query, encoded)
+        return encoded
 
     def _effort(self, collection: Collection, hits: int) -> AbstractContextManager[Effort]:
         """Raises NoRoom."""
         return nullcontext(Effort.FULL) if self.room is None else self.room.admitted(collection.query_bytes(hits))
-
-    def _same_query(self, collection: Collection, tag: bytes, hits: int, query: str) -> bytes | None:
-        found = None if self._queries is None else self._queries.same_query(collection.name, tag, hits, query)
-        if found is None:
-            return None
-        return _encoded(collection, found)
 
     def _counted(self, collection: str, answered_by: AnsweredBy, encoded: bytes) -> Answer:
         with self._counting:

@@ -2,7 +2,7 @@
 
 Covers: routes, and a limit on waiting queries. Does not cover what a query does (`search`), bodies and errors
 (`http_answers`), nor starting and stopping the server (`lifecycle`). The loop moves bytes and gives answers that are in
-memory whole; whatever reads a file or compares vectors runs in worker threads.
+memory whole; whatever reads a file or compares vectors runs in worker threads, what the caches know in one of its own.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ class SearchApi:
         self._observe = observe
         self._registry = registry
         self._pool = ThreadPoolExecutor(max_workers=query_workers(), thread_name_prefix="query")
+        self._recall = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recall")
+        """For what the caches know: it takes a tenth of a search, and waits behind none."""
         self._in_work = 0
         self._stopping = False
         duration = metric_names.ENGINE_QUERY_SECONDS
@@ -136,7 +138,8 @@ class SearchApi:
 
     def close(self) -> None:
         """Wait for queries in work; those waiting are cancelled."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._recall, self._pool):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     async def _document(self, _request: Request) -> Response:
         return json(msgspec.json.encode(document(self.operations)))
@@ -171,7 +174,9 @@ class SearchApi:
             return await self.in_worker(lambda: search.nearest(asked.collection, vector, asked.hits))
         # Here: to change threads and back takes longer than a known answer does.
         known = search.known(asked.collection, asked.query, asked.hits)
-        return known if isinstance(known, Answer) else await self.in_worker(lambda: search.found(known))
+        if isinstance(known, Answer):
+            return known
+        return await self.in_worker(lambda: search.found(known), self._recall if known.found else None)
 
     async def _get_chunk(self, request: Request) -> Response:
         self.refuse_while_stopping()
@@ -181,13 +186,13 @@ class SearchApi:
             raise Refused(404, "ChunkMissing", f"no chunk {wanted!r} in {collection!r}")
         return json(body)
 
-    async def in_worker(self, work: Callable[[], _Result]) -> _Result:
-        """The result of work in a worker thread. Raises Refused when too much waits already."""
+    async def in_worker(self, work: Callable[[], _Result], pool: ThreadPoolExecutor | None = None) -> _Result:
+        """The result of work in a thread, of the query workers or this pool. Raises Refused when too much waits."""
         if self._in_work >= WAITING_QUERIES:
             raise Refused(503, "Busy", f"{WAITING_QUERIES} queries are in work; try again in a moment")
         self._in_work += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            return await asyncio.get_running_loop().run_in_executor(pool or self._pool, work)
         finally:
             self._in_work -= 1
 

@@ -14,7 +14,7 @@ import math
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from membudget_contract.control_api import Budgets
 from membudget_contract.policy import DEFAULT_COLLECTION, Priority
@@ -31,6 +31,13 @@ from membudget_runtime.replacement import MOST_USES, AdaptiveFifo, Replacement
 from membudget_runtime.spill import SpillPlace, SpillStore
 
 Key = TypeVar("Key", bound=Hashable)
+
+
+class KeptState(NamedTuple):
+    """Of an entry, at the moment it was asked for."""
+
+    kept: bool
+    on_disk: bool
 
 
 class BoundedCache(Component, Generic[Key]):
@@ -104,11 +111,20 @@ class BoundedCache(Component, Generic[Key]):
         self.counters.hits += 1
         return unpacked(stored) if entry.packed else stored
 
-    def is_on_disk(self, collection: str, key: Key) -> bool:
-        """Whether `get` would read the value from disk; takes no lock, and no use is counted."""
+    def peek(self, collection: str, key: Key) -> bytes | None:
+        """The value where it is in memory; neither a use nor a miss is counted."""
+        with self._ledger.lock:
+            entry = self._kept.find(collection, key)
+            if entry is None or entry.segment is None or entry.expires_at <= self._clock():
+                return None
+            stored = self._kept.arena.read(entry)
+        return unpacked(stored) if entry.packed else stored
+
+    def state(self, collection: str, key: Key) -> KeptState:
+        """Whether an entry is kept, and whether `get` would read it from disk; takes no lock, and no use is counted."""
         table = self._tables.get(collection)
         entry = None if table is None else table.entries.get(key)
-        return entry is not None and entry.segment is None
+        return KeptState(entry is not None, entry is not None and entry.segment is None)
 
     def holds(self, collection: str, key: Key) -> bool:
         """Whether an entry is kept under this key; no use is counted. The caller holds the ledger's lock."""

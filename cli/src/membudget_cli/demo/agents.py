@@ -30,13 +30,14 @@ class _AnsweredBy(msgspec.Struct):
 class Agents:
     """`count` threads; each waits `pause_seconds` between an answer and the next question, as an agent reads it."""
 
-    def __init__(self, port: int, traces: list[Iterator[Query]], pause_seconds: float) -> None:
+    def __init__(self, port: int, traces: list[Iterator[Query]], pause_seconds: float, hits: int = HITS) -> None:
         self.answered: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.recent: deque[float] = deque(maxlen=RECENT)
         self.seconds: list[float] = []
         self._port = port
         self._pause = pause_seconds
+        self._hits = hits
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
@@ -76,7 +77,7 @@ class Agents:
                 break
             started = time.perf_counter()
             try:
-                outcome = _ask(connection, query)
+                outcome = _ask(connection, query, self._hits)
             except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
                 connection.close()
                 with self._lock:
@@ -96,8 +97,8 @@ class Agents:
         self.seconds.append(seconds)
 
 
-def _ask(connection: http.client.HTTPConnection, query: Query) -> str:
-    body = msgspec.json.encode({"collection": query.collection, "query": query.text, "hits": HITS})
+def _ask(connection: http.client.HTTPConnection, query: Query, hits: int) -> str:
+    body = msgspec.json.encode({"collection": query.collection, "query": query.text, "hits": hits})
     connection.request("POST", "/v1/search", body, {"Content-Type": "application/json"})
     response = connection.getresponse()
     content = response.read()

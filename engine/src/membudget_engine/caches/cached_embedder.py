@@ -33,6 +33,11 @@ class CachedEmbedder:
         """Length of a vector."""
         return self._embedder.dimension
 
+    @property
+    def worth_keeping(self) -> bool:
+        """They are kept here."""
+        return False
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """As the inner embedder, to the last bit: for rows that stay. Raises as it does."""
         return self._vectors(texts, DEFAULT_COLLECTION, exact=True)

@@ -1,4 +1,8 @@
-"""Cached answers across a restart: with their vectors, and only for the generation they were found in.
+"""Cached answers across a restart: only for the generation they were found in.
+
+What was found is rows (`found_rows`). Those of a generation mean the same in the next life; those written since it was
+sealed are numbered anew from the write log, so that answers with such end with the life that found them. Whole answers
+are put together again.
 
 Covers: what a persist writes of the semantic cache, and taking it back. Does not cover the file
 (`membudget_runtime.entry_file`) nor when (`membudget_runtime.persistence`).
@@ -7,15 +11,22 @@ Covers: what a persist writes of the semantic cache, and taking it back. Does no
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from membudget_contract.policy import Priority
-from membudget_engine.caches.semantic_cache import SemanticCache
+from membudget_engine.caches.answer_keys import is_whole
+from membudget_engine.caches.found_rows import unpacked_rows
+from membudget_engine.caches.semantic_cache import SemanticCache, found_in
 from membudget_engine.catalog import Catalog
 from membudget_runtime.entry_file import KeptEntry
+from membudget_runtime.packing import unpacked
+
+FORM: Final = b"rows, int8"
+"""The attachment of every entry: an engine that kept answers otherwise had another, or none."""
 
 
 class KeptAnswers:
-    """The `Persistent` of a semantic cache. The attachment of an entry is its query's vector."""
+    """The `Persistent` of a semantic cache."""
 
     def __init__(self, cache: SemanticCache, catalog: Catalog) -> None:
         self._cache = cache
@@ -24,13 +35,17 @@ class KeptAnswers:
     def saved(self, priority: Priority) -> Iterator[KeptEntry]:
         """The answers of one class, the last to go first."""
         for entry in self._cache.answers.saved(priority):
-            vector = self._cache.vector(entry.collection, entry.key)
-            if vector is not None:
-                yield entry._replace(attachment=vector.tobytes())
+            if not is_whole(entry.key) and self._outlives(entry):
+                yield entry._replace(attachment=FORM)
 
     def restore(self, kept: KeptEntry) -> bool:
         """Take an answer back when the generation it was found in is served."""
         opened = self._catalog.collections.get(kept.collection)
-        if opened is None or not self._cache.is_of(kept.key, opened.tag):
+        if kept.attachment != FORM or opened is None or not self._cache.is_of(kept.key, opened.tag):
             return False
         return self._cache.restore(kept)
+
+    def _outlives(self, entry: KeptEntry) -> bool:
+        opened = self._catalog.collections.get(entry.collection)
+        found = unpacked_rows(found_in(unpacked(entry.stored) if entry.packed else entry.stored))
+        return opened is not None and all(opened.is_sealed(row) for _, row in found)

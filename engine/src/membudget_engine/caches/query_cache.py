@@ -1,32 +1,25 @@
 """Which chunks answer a query, by its words: rows and scores, a dozen bytes for each hit.
 
-Covers: the same question again within three minutes, answered without embedding or index. Does not cover the chunks'
-texts, which come from the chunk store, nor whole answers (`semantic_cache`): those are asked for first, have a hundred
-times the bytes, and go first when memory is short.
+Covers: the same question again within three minutes, answered without embedding or index: a room so small that nothing
+is gained by evicting from it. Does not cover the rows (`found_rows`), the chunks' texts, which come from the chunk
+store, nor what is found by meaning (`semantic_cache`).
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
 from typing import Final
 
 from membudget_contract.control_api import Budgets
 from membudget_contract.plan import CACHED_QUERIES, CACHED_QUERIES_EACH
 from membudget_contract.quantities import MIB
+from membudget_engine.caches.answer_keys import query_key
 from membudget_engine.caches.counted_cache import CountedCache, Counts
-from membudget_engine.caches.semantic_cache import query_key
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 QUERY_CACHE: Final = "queryCache"
 TTL_SECONDS: Final = 180.0
 MAX_BYTES: Final = MIB
 """Where no plan names a ceiling: 500 queries of 50 hits take 0.5 MB."""
-
-FoundRow = tuple[float, int]
-"""Score and row of one hit."""
-
-_HIT: Final = struct.Struct("<fq")
 
 
 class QueryCache:
@@ -42,14 +35,13 @@ class QueryCache:
             counts_of=_counts,
         )
 
-    def same_query(self, collection: str, tag: bytes, hits: int, query: str) -> list[FoundRow] | None:
-        """What was found for the same words, best first; None when it is not known."""
-        stored = self.kept.get(collection, query_key(tag, hits, query))
-        return None if stored is None else [*_HIT.iter_unpack(stored)]
+    def same_query(self, collection: str, tag: bytes, hits: int, query: str) -> bytes | None:
+        """The rows found for the same words; None when it is not known."""
+        return self.kept.get(collection, query_key(tag, hits, query))
 
-    def keep(self, collection: str, tag: bytes, hits: int, query: str, found: Sequence[FoundRow]) -> None:
-        """Keep what was found, if there is room for it. Scores are float32, as the index gives them."""
-        self.kept.put(collection, query_key(tag, hits, query), b"".join(_HIT.pack(*hit) for hit in found))
+    def keep(self, collection: str, tag: bytes, hits: int, query: str, rows: bytes) -> None:
+        """Keep what was found, if there is room for it."""
+        self.kept.put(collection, query_key(tag, hits, query), rows)
 
 
 def _counts(budgets: Budgets) -> Counts:

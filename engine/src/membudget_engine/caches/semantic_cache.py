@@ -1,40 +1,49 @@
 """Answers to queries, found again for the same words and for nearly the same meaning.
 
-Covers: look-up by exact words, then by similarity; bytes of answers and of their vectors in one component. Does
-not cover searching (`search`) nor bounds (`membudget_runtime`): eviction takes answer and vector together.
+Covers: what was found for a query (`found_rows`), by its exact words, then by similarity, with its vector as one value;
+whole answers, by their words, as long as there is room beside; the bytes of both and of the vectors' sketches in one
+component. Does not cover searching (`search`), keys (`answer_keys`), sketches (`sketches`) nor bounds
+(`membudget_runtime`): eviction takes what was found, vector and sketch together.
 
-An answer belongs to the generation it was found in (`Collection.tag`): one that a query in flight keeps after a reload
-answers nobody.
+A whole answer has five times the bytes of what was found, from which the chunk store gives it anew. So it is kept only
+where much room is free, and all of them go before anything that was found (`answer_order`).
 """
 
 from __future__ import annotations
 
-import hashlib
+import struct
+import zlib
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from membudget_contract.profiles import SEMANTIC_CACHE
-from membudget_engine.caches.vector_rows import VectorRows
+from membudget_contract.quantities import MIB
+from membudget_engine.caches.answer_keys import KEY_BYTES, SHELF_BYTES, is_whole, query_key, shelf, whole_key
+from membudget_engine.caches.answer_order import WholeAnswersFirst
+from membudget_engine.caches.sketches import SKETCH_BYTES, Sketches
+from membudget_engine.reduction.quantization import Int8
+from membudget_runtime.cache import BoundedCache
 from membudget_runtime.entry_file import KeptEntry
 from membudget_runtime.memory_runtime import MemoryRuntime
+from membudget_runtime.packing import unpacked
 
 SIMILAR_FROM: Final = 0.97
-"""Inner product of unit vectors from which two queries count as the same question."""
+"""Inner product of unit vectors from which two queries count as the same question; the kept one is rounded to int8,
+which moves it by some thousandths."""
 
 TTL_SECONDS: Final = 3600.0
 
-TAG_BYTES: Final = 8
+FREE_BYTES: Final = 2 * MIB
+"""Twice what one eviction leaves free: with less, memory is short."""
 
-_HITS_BYTES: Final = 2
-_SHELF_BYTES: Final = TAG_BYTES + _HITS_BYTES
-_DIGEST_BYTES: Final = 14
+_SKETCH_BYTES: Final = SKETCH_BYTES + KEY_BYTES + 24
+"""With its key, and its entry in the arena's table (`membudget_runtime.slots`)."""
 
-_KEY_BYTES: Final = _SHELF_BYTES + _DIGEST_BYTES
-
-_ROW_EXTRA_BYTES: Final = _KEY_BYTES + 24
-"""Of one row beside its vector: its key again, and its entry in the arena's table (`membudget_runtime.slots`)."""
+_INT8: Final = Int8()
+_LENGTH: Final = struct.Struct("<H")
+"""Of the vector, which stands before what was found."""
 
 _Vector = npt.NDArray[np.float32]
 
@@ -43,93 +52,110 @@ class SemanticCache:
     """Answers by collection, its generation, number of hits asked, and query. Thread-safe."""
 
     def __init__(self, runtime: MemoryRuntime, dimension: int) -> None:
+        self._ledger = runtime.ledger
         self._lock = runtime.ledger.lock
         self._dimension = dimension
-        self._rows: dict[tuple[str, bytes], VectorRows] = {}
-        self.answers = runtime.cache(
+        self._sketches: dict[tuple[str, bytes], Sketches] = {}
+        self.answers: BoundedCache[bytes] = runtime.cache(
             SEMANTIC_CACHE,
             ttl_seconds=TTL_SECONDS,
-            extra_entry_bytes=dimension * np.dtype(np.float32).itemsize + _ROW_EXTRA_BYTES,
+            extra_entry_bytes=_SKETCH_BYTES,
             on_removed=self._forget,
+            policy=WholeAnswersFirst,
         )
 
-    def same_words(self, collection: str, tag: bytes, hits: int, query: str) -> bytes | None:
-        """The answer to a query of the same words."""
-        return self.answers.get(collection, query_key(tag, hits, query))
+    def whole(self, collection: str, tag: bytes, hits: int, query: str) -> bytes | None:
+        """The whole answer to a query of the same words."""
+        return self.answers.get(collection, whole_key(query_key(tag, hits, query)))
 
-    def same_words_in_memory(self, collection: str, tag: bytes, hits: int, query: str) -> tuple[bytes | None, bool]:
-        """The same where no disk is read for it; and whether `same_words` would read one."""
-        key = query_key(tag, hits, query)
-        on_disk = self.answers.is_on_disk(collection, key)
-        return (None if on_disk else self.answers.get(collection, key)), on_disk
+    def whole_in_memory(self, collection: str, tag: bytes, hits: int, query: str) -> tuple[bytes | None, bool]:
+        """The same where no disk is read for it; and whether `whole` would read one. What is not there is no miss."""
+        key = whole_key(query_key(tag, hits, query))
+        kept, on_disk = self.answers.state(collection, key)
+        return (self.answers.get(collection, key) if kept and not on_disk else None), on_disk
+
+    def knows(self, collection: str, tag: bytes, hits: int, query: str) -> bool:
+        """Whether `same_words` would find something just now; no use is counted."""
+        return self.answers.state(collection, query_key(tag, hits, query)).kept
+
+    def same_words(self, collection: str, tag: bytes, hits: int, query: str) -> bytes | None:
+        """What was found for a query of the same words."""
+        value = self.answers.get(collection, query_key(tag, hits, query))
+        return None if value is None else found_in(value)
 
     def same_meaning(self, collection: str, tag: bytes, hits: int, vector: _Vector) -> bytes | None:
-        """The answer to the most similar query, when it is similar enough."""
-        rows = self._rows.get((collection, _shelf(tag, hits)))
-        candidate = rows.best(vector) if rows is not None else None
-        if rows is None or candidate is None:
-            return None
-        with self._lock:
-            # The scan runs without the lock: the row may have moved or gone meanwhile.
-            if rows.similarity(candidate, vector) < SIMILAR_FROM:
-                return None
-        return self.answers.get(collection, candidate)
+        """What was found for the most similar query, if it is similar enough. Of those on disk one at most is read."""
+        sketches = self._sketches.get((collection, shelf(tag, hits)))
+        best, best_score, may_read = None, SIMILAR_FROM, True
+        for key in [] if sketches is None else sketches.near(vector):
+            value = self.answers.peek(collection, key)
+            if value is None and may_read and self.answers.state(collection, key).on_disk:
+                value, may_read = self.answers.get(collection, key), False
+            # Its own vector is asked, not the sketch that led here: that may have moved or gone meanwhile.
+            score = -1.0 if value is None else float(self._vector_in(value) @ vector)
+            if score >= best_score:
+                best, best_score = key, score
+        value = None if best is None else self.answers.get(collection, best)
+        return None if value is None else found_in(value)
 
-    def keep(self, collection: str, tag: bytes, hits: int, query: str, vector: _Vector, answer: bytes) -> None:
-        """Keep an answer, if there is room for it and its vector."""
+    def keep(self, collection: str, tag: bytes, hits: int, query: str, vector: _Vector, found: bytes) -> None:
+        """Keep what was found, if there is room for it and its vector."""
         key = query_key(tag, hits, query)
-        if self.answers.put(key, answer, collection):
-            self._add_row(collection, key, vector)
+        if self.answers.put(key, _value(vector, found), collection):
+            self._add_sketch(collection, key, vector)
+
+    def keep_whole(self, collection: str, tag: bytes, hits: int, query: str, answer: bytes) -> None:
+        """Keep a whole answer where much room is free."""
+        if self._ledger.is_free(self.answers, FREE_BYTES + len(answer)):
+            self.answers.put(whole_key(query_key(tag, hits, query)), answer, collection)
 
     def is_of(self, key: bytes, tag: bytes) -> bool:
         """Whether the answer under this key was found in the generation of this tag."""
-        return len(key) == _KEY_BYTES and key.startswith(tag)
-
-    def vector(self, collection: str, key: bytes) -> _Vector | None:
-        """A copy of the vector of the query whose answer this key holds."""
-        with self._lock:
-            rows = self._rows.get((collection, key[:_SHELF_BYTES]))
-            return None if rows is None else rows.copy(key)
+        return len(key) == KEY_BYTES and key.startswith(tag)
 
     def restore(self, kept: KeptEntry) -> bool:
-        """Take back an answer of an earlier life with its vector, the attachment; False when it is of no use."""
-        fits = len(kept.attachment) == self._dimension * np.dtype(np.float32).itemsize
-        if not fits or not self.answers.restore(kept):
+        """Take back an answer of an earlier life; False when it is of no use."""
+        try:
+            vector = self._vector_in(unpacked(kept.stored) if kept.packed else kept.stored)
+        except (zlib.error, struct.error):
             return False
-        self._add_row(kept.collection, kept.key, np.frombuffer(kept.attachment, dtype=np.float32))
+        if len(vector) != self._dimension or not self.answers.restore(kept):
+            return False
+        self._add_sketch(kept.collection, kept.key, vector)
         return True
 
-    def _add_row(self, collection: str, key: bytes, vector: _Vector) -> None:
+    def _vector_in(self, value: bytes) -> _Vector:
+        (length,) = _LENGTH.unpack_from(value)
+        stored = value[_LENGTH.size : _LENGTH.size + length]
+        return _INT8.decoded(stored if length == _INT8.row_bytes(self._dimension) else zlib.decompress(stored))
+
+    def _add_sketch(self, collection: str, key: bytes, vector: _Vector) -> None:
         with self._lock:
             if self.answers.holds(collection, key):
-                shelf = (collection, key[:_SHELF_BYTES])
-                self._rows.setdefault(shelf, VectorRows(self._dimension, _KEY_BYTES)).add(key, vector)
+                self._sketches.setdefault((collection, key[:SHELF_BYTES]), Sketches(self._dimension, KEY_BYTES)).add(
+                    key, vector
+                )
 
     def _forget(self, collection: str, key: bytes) -> None:
-        shelf = (collection, key[:_SHELF_BYTES])
-        rows = self._rows.get(shelf)
-        if rows is None:
+        if is_whole(key):
             return
-        rows.remove(key)
-        if not rows:
-            del self._rows[shelf]
+        place = (collection, key[:SHELF_BYTES])
+        sketches = self._sketches.get(place)
+        if sketches is None:
+            return
+        sketches.remove(key)
+        if not sketches:
+            del self._sketches[place]
 
 
-def query_key(tag: bytes, hits: int, query: str) -> bytes:
-    """Under which the answer to a query is kept; `tag` is its generation's."""
-    return _shelf(tag, hits) + _digest(query)
+def found_in(value: bytes) -> bytes:
+    """What was found, of a kept value."""
+    (length,) = _LENGTH.unpack_from(value)
+    return value[_LENGTH.size + length :]
 
 
-def _shelf(tag: bytes, hits: int) -> bytes:
-    """What a key begins with: answers are alike only within one generation and number of hits."""
-    return tag + hits.to_bytes(_HITS_BYTES)
-
-
-def _digest(query: str) -> bytes:
-    """Of the query without its spacing; a whole key has 24 bytes, which the heap rounds to no more than 16.
-
-    Case stays: HTTPServer is two words to an embedder, httpserver one. What differs only in case and means the same
-    is found by its vector.
-    """
-    words = " ".join(query.split())
-    return hashlib.blake2b(words.encode(), digest_size=_DIGEST_BYTES).digest()
+def _value(vector: _Vector, found: bytes) -> bytes:
+    rounded = _INT8.encoded(vector)
+    # Of a question's few words most places are zero: a quarter is left.
+    stored = min(zlib.compress(rounded, 1), rounded, key=len)
+    return _LENGTH.pack(len(stored)) + stored + found

@@ -14,8 +14,8 @@ from membudget_engine.errors import ChunkStoreClosed
 MAX_CONNECTIONS = 4
 """One for each query worker; each holds up to CACHE_KIB of pages."""
 
-CACHE_KIB = 512
-"""SQLite's page cache of one connection: 32 pages of 16 kB. The kernel's page cache is behind it."""
+CACHE_KIB = 128
+"""SQLite's page cache of one connection: 8 pages of 16 kB. The kernel's page cache is behind it."""
 
 
 class ReadOnlyPool:
