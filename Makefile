@@ -44,6 +44,7 @@ soak: install  ## Minutes-long runs: steady state with full caches for 5 minutes
 	$(RUN)/pytest -m soak --timeout=1200 $(ARGS)
 
 torture: install  ## Bursts, growths, kills, cuts and bad input of the usual run, many times. A day.
+	MEMBUDGET_FAULT_RUNS=20 $(RUN)/pytest tests/runtime tests/engine tests/sidecar --timeout=7200 $(ARGS)
 	MEMBUDGET_BURST_RUNS=200 $(RUN)/pytest tests/system/test_burst.py --timeout=7200 $(ARGS)
 	MEMBUDGET_WRITE_KILLS=1000 $(RUN)/pytest tests/engine/test_write_crashes.py --timeout=7200 $(ARGS)
 	MEMBUDGET_API_CASES=100000 $(RUN)/pytest tests/engine/test_openapi.py tests/sidecar/test_openapi.py --timeout=14400 $(ARGS)

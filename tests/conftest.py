@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +18,10 @@ FIGURE: Final = "figure"
 ALONE_MARKS: Final = frozenset({"cgroup", "cluster", "emulated", "node", "prometheus"})
 ALONE_FOLDERS: Final = frozenset({"cluster", "emulated", "node", "system"})
 """Their tests put a machine under load and watch what it does, or wait for one that they started."""
+
+FAULT_RUNS: Final = int(os.environ.get("MEMBUDGET_FAULT_RUNS", "0"))
+"""With it, only tests that name a fault of the catalogue run, each so many times; `make torture` asks for 20."""
+_FAULT: Final = re.compile(r"\b(fault|case)s? \d")
 
 _figures: list[str] = []
 _outcomes = {"ran": 0, "skipped": 0}
@@ -53,12 +59,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"all {_outcomes['skipped']} tests were skipped: that is a failure", red=True)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of a fault as often as asked."""
+    if FAULT_RUNS and _names_fault(metafunc.function):
+        metafunc.fixturenames.append("fault_run")
+        metafunc.parametrize("fault_run", range(FAULT_RUNS))
+
+
+def _names_fault(test: object) -> bool:
+    return _FAULT.search(getattr(test, "__doc__", None) or "") is not None
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by mark
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark who runs alone; leave minutes-long runs to `make soak`, which asks for them by their mark."""
     for item in items:
         if item.path.parent.name in ALONE_FOLDERS or any(mark.name in ALONE_MARKS for mark in item.iter_markers()):
             item.add_marker("alone")
+    if FAULT_RUNS:
+        others = [item for item in items if not _names_fault(getattr(item, "function", None))]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
     if "soak" in str(config.getoption("-m")):
         return
     soak = [item for item in items if item.get_closest_marker("soak")]

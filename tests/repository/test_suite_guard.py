@@ -48,6 +48,13 @@ def test_what_the_machine_lacks_fails_under_require_and_is_told_without(
     assert (outcome in run.stdout, "the machine lacks it" in run.stdout) == (True, True)
 
 
+def test_torture_runs_the_tests_of_faults_as_often_as_it_asks_and_no_others(tmp_path: Path) -> None:
+    """Each fault of the catalogue twenty times: a test says in its docstring which it is of."""
+    content = f'{ONE_RAN}\n\ndef test_fault():\n    """R-E13, fault 71: said here."""\n'
+    outcomes = [_run(tmp_path, content, MEMBUDGET_FAULT_RUNS=runs).stdout for runs in ("0", "3")]
+    assert ["2 passed" in outcomes[0], "3 passed, 1 deselected" in outcomes[1]] == [True, True]
+
+
 def test_ci_sets_the_require_variables() -> None:
     """Known bug 20: nothing is skipped silently in CI."""
     names = ("CGROUP", "CLUSTER", "EMULATED", "PROMETHEUS", "BROWSER")
