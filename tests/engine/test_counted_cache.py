@@ -358,6 +358,49 @@ def test_a_value_that_is_replaced_while_the_old_one_is_compressed_is_the_new_one
     assert (cache.get("c", b"1"), cache.counters.compressions) == (text(2), 0)
 
 
+def test_what_an_eviction_compresses_beside_the_clearing_out_is_the_value_still(
+    make: Make, runtime: MemoryRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-E07: the clearing out compresses without the lock what an eviction may compress meanwhile."""
+    cache, evicted = make(Counts(9), packs_unused=True), threading.Event()
+
+    def evicting(value: bytes) -> bytes:
+        if not evicted.is_set():
+            evicted.set()
+            with runtime.ledger.lock:
+                assert cache.evict(20_000, Priority.MEDIUM, runtime.ledger.bounds.ranking).entries == 0
+        return packed(value)
+
+    for number in range(3):
+        cache.put("c", b"%d" % number, text(number, 20_000))
+    cache.pack_unused()
+    monkeypatch.setattr(counted_cache, "packed", evicting)
+    cache.pack_unused()
+
+    assert [text(number, 20_000) for number in range(3)] == [cache.get("c", b"%d" % number) for number in range(3)]
+
+
+def test_an_eviction_compresses_no_longer_than_the_lock_may_be_held(
+    make: Make, runtime: MemoryRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-E07, R-E13: what is missing after a megabyte is dropped, though much is left to try."""
+    tried: list[int] = []
+
+    def counting(value: bytes) -> bytes:
+        tried.append(len(value))
+        return packed(value)
+
+    monkeypatch.setattr(counted_cache, "packed", counting)
+    cache = make(Counts(500), max_bytes=8 << 20, packs_unused=True)
+    for number in range(300):
+        cache.put("c", b"%d" % number, random.Random(number).randbytes(10_000))
+
+    removed = cache.evict(5_000, Priority.MEDIUM, runtime.ledger.bounds.ranking)
+
+    assert (removed.entries, cache.counters.compressions) == (1, 0)
+    assert 1_000_000 < sum(tried) < 1_100_000
+
+
 def test_a_value_without_room_leaves_the_older_one_in_its_place(make: Make, runtime: MemoryRuntime) -> None:
     """R-E07: where it is replaced; what is put in place of another is not to be found as it was."""
     cache = make(Counts(9), max_bytes=10_000, packs_unused=True)

@@ -1,6 +1,7 @@
 """Answers across a SIGKILL: what was persisted answers again, by words and by meaning, and only for its generation."""
 
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -115,6 +116,10 @@ def test_what_was_written_since_the_seal_is_answered_rightly_in_the_next_life(tm
         assert hits(engine, "open") == ("index", before["open"])
 
 
+_BOMB = zlib.compress(bytes(64 << 20), 9)[:0xFFFF]
+_INFLATES_TO_64_MB = len(_BOMB).to_bytes(2, "little") + _BOMB
+
+
 @pytest.fixture
 def kept(data: Path, runtime: MemoryRuntime) -> Iterator[tuple[KeptAnswers, SemanticCache, Catalog]]:
     """Over an empty cache."""
@@ -142,12 +147,17 @@ def test_an_entry_whose_vector_is_not_one_of_this_engine_is_left_out(
         entry._replace(attachment=vector.tobytes()),
         entry._replace(stored=entry.stored[:40]),
         entry._replace(stored=len(shorter).to_bytes(2, "little") + shorter + found),
+        entry._replace(stored=entry.stored + b"half a row"),
+        entry._replace(stored=entry.stored + packed_rows([(0.5, -5)])),
+        entry._replace(stored=entry.stored + packed_rows([(0.5, 1 << 40)])),
+        entry._replace(stored=_INFLATES_TO_64_MB),
+        entry._replace(stored=zlib.compress(bytes(64 << 20)), packed=True),
         entry._replace(collection="gone"),
         entry._replace(key=entry.key[:-1]),
         entry._replace(key=b"another." + entry.key[8:]),
         entry._replace(seconds_left=0.0),
     ]
-    assert ([answers.restore(one) for one in wrong], len(cache.answers)) == ([False] * 8, 0)
+    assert ([answers.restore(one) for one in wrong], len(cache.answers)) == ([False] * 13, 0)
     assert (answers.restore(entry), cache.same_words("small", tag, 5, QUERIES[0])) == (True, found)
     assert cache.same_meaning("small", tag, 5, vector) == found
 

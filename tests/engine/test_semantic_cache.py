@@ -1,9 +1,11 @@
 """Answers found again by words and by meaning: never a wrong one, and every byte of them reported."""
 
+import os
 import random
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +20,7 @@ from membudget_contract.control_api import FreeRequest, Means
 from membudget_contract.policy import Priority
 from membudget_contract.quantities import MIB
 from membudget_engine.caches.semantic_cache import SIMILAR_FROM, SemanticCache
+from membudget_engine.reduction.quantization import Int8
 from membudget_runtime.bounds import start_budgets
 from membudget_runtime.component import Ranking
 from membudget_runtime.memory_runtime import MemoryRuntime
@@ -154,6 +157,35 @@ def _found(cache: SemanticCache, count: int) -> int:
 
 def _whole(cache: SemanticCache, count: int) -> int:
     return sum(cache.whole("core", TAG, 5, f"query {number}") is not None for number in range(count))
+
+
+def test_a_vector_that_compresses_to_its_own_length_is_found_as_any_other(runtime: MemoryRuntime) -> None:
+    """R-E06: the length of what is kept tells one form from the other."""
+    cache, drawn = SemanticCache(runtime, DIMENSION), np.random.default_rng(1)
+    vectors = drawn.standard_normal((3_000, DIMENSION), dtype=np.float32)
+    for vector in vectors:
+        vector[: drawn.integers(0, 140)] = 0.0
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ties = [vector for vector in vectors if len(zlib.compress(Int8().encoded(vector), 1)) == DIMENSION + 4]
+    assert len(ties) > 5
+    for number, vector in enumerate(ties):
+        cache.keep("core", TAG, 5, f"query {number}", vector, b"%d" % number)
+
+    assert [b"%d" % n for n in range(len(ties))] == [cache.same_meaning("core", TAG, 5, each) for each in ties]
+
+
+def test_sketches_of_what_is_not_served_any_more_are_left_behind(cache: SemanticCache) -> None:
+    """R-E06, R-E10: each write makes another tag, and a shelf has pages of its own."""
+    cache.keep("core", TAG, 5, "warm-up", _vector(1), b"answer")
+    before = status_bytes(os.getpid(), "RssAnon")
+    owned = cache.answers.owned_bytes()
+    for number in range(2_000):
+        cache.keep("core", number.to_bytes(8), 5, "query", _vector(number), b"answer")
+
+    grown, told = status_bytes(os.getpid(), "RssAnon") - before, cache.answers.owned_bytes() - owned
+    assert grown < 2 * told
+    assert cache.same_meaning("core", (1_999).to_bytes(8), 5, _vector(1_999)) == b"answer"
+    assert cache.same_words("core", TAG, 5, "warm-up") == b"answer"
 
 
 def test_an_answer_without_room_leaves_no_vector_behind(tmp_path: Path) -> None:

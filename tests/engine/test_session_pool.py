@@ -132,7 +132,8 @@ def plainly_with_turn(session: Session, turn: Turn) -> Session:
 
 
 _HOSTILE = st.one_of(
-    st.sampled_from(['"},{"', '],"dropped":', '"turns":[']), st.text('"},{[]:\\\n\x00 aé中', min_size=1)
+    st.sampled_from(['"},{"', '"},{', '"},{"role":"user', '],"dropped":', '"turns":[']),
+    st.text('"},{[]:\\\n\x00 aé中', min_size=1),
 )
 
 
@@ -172,6 +173,17 @@ def test_a_long_conversation_goes_on_encoded_as_it_would_decoded() -> None:
         session, encoded = plainly_with_turn(session, turn), with_turn(encoded, turn)
         assert encoded == msgspec.json.encode(session)
     assert session.dropped > 999
+
+
+@pytest.mark.parametrize("text", ['"},{', '"},{"', '"},{"r', '},{"role":"user","text":"', "\\"])
+def test_what_looks_like_the_end_of_a_turn_is_said_as_any_other_thing(text: str) -> None:
+    """R-E07: at the end of a text its closing quotation mark stands where one that opens a key would."""
+    turns = [Turn("user", f"look at {text}"), *(Turn("user", str(number)) for number in range(60))]
+    session = Session("0" * 32)
+    encoded = msgspec.json.encode(session)
+    for turn in turns:
+        session, encoded = plainly_with_turn(session, turn), with_turn(encoded, turn)
+        assert encoded == msgspec.json.encode(session)
 
 
 def test_the_oldest_turn_gives_way_to_a_byte_too_many_and_to_none_less() -> None:

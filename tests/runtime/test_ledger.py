@@ -366,6 +366,18 @@ def test_credit_that_others_hold_is_taken_back_where_it_is_needed() -> None:
     assert not any(ledger.spend(pile, 1) for pile in piles)
 
 
+def test_what_was_free_a_minute_ago_is_not_said_to_be_free_now() -> None:
+    """R-E02: an answer that takes only what is free displaces nothing."""
+    clock, pile = HandClock(), Pile("cache", {"low": 0})
+    ledger, memory = ledger_of(pile, ceilings={}, target=20 * MB, unmanaged=MB, clock=clock)
+    assert ledger.is_free(pile, 2 * MB)
+
+    clock.now += 60.0
+    memory.unmanaged = 19 * MB
+
+    assert not ledger.is_free(pile, 2 * MB)
+
+
 def test_what_one_holds_over_its_ceiling_is_room_for_nobody() -> None:
     """R-E10: a ceiling that came down leaves a component without credit, not others with more of it."""
     pile, over = Pile("cache"), Pile("over", {"critical": 500})

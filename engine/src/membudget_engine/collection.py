@@ -67,7 +67,7 @@ class Collection:
 
     def is_sealed(self, row: int) -> bool:
         """Whether a row is the generation's; those written since are numbered anew in the engine's next life."""
-        return row < self.manifest.count
+        return 0 <= row < self.manifest.count
 
     @property
     def manifest(self) -> Manifest:

@@ -281,7 +281,7 @@ class Ledger:
     def is_free(self, component: Component, byte_count: int) -> bool:
         """Whether so many bytes fit without anything giving way. The next admission may find it otherwise."""
         with self.lock:
-            spendable = self._credits.covers(component.name, byte_count)
+            spendable = self._credits.covers(component.name, byte_count) and not self._room.is_read_long_ago()
             return spendable or byte_count <= min(self._look(component, byte_count))
 
     def note_change(self, component: Component, byte_count: int) -> None:

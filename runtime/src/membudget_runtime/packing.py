@@ -34,7 +34,7 @@ def unpacked(stored: bytes) -> bytes:
     return zlib.decompress(stored)
 
 
-def unpacked_from_disk(stored: bytes) -> bytes:
+def unpacked_from_disk(stored: bytes, most_bytes: int = INFLATED_AT_MOST) -> bytes:
     """The same of bytes that somebody may have put there in place of ours.
 
     Raises:
@@ -42,9 +42,9 @@ def unpacked_from_disk(stored: bytes) -> bytes:
     """
     inflater = zlib.decompressobj()
     try:
-        value = inflater.decompress(stored, INFLATED_AT_MOST + 1)
+        value = inflater.decompress(stored, most_bytes + 1)
     except zlib.error as error:
         raise SpillDamaged(f"{len(stored)} bytes from disk do not inflate: {error}") from None
-    if len(value) > INFLATED_AT_MOST or not inflater.eof:
-        raise SpillDamaged(f"{len(stored)} bytes from disk inflate to more than {INFLATED_AT_MOST}, or end early")
+    if len(value) > most_bytes or not inflater.eof:
+        raise SpillDamaged(f"{len(stored)} bytes from disk inflate to more than {most_bytes}, or end early")
     return value

@@ -36,9 +36,10 @@ class Session(msgspec.Struct, frozen=True):
 
 _OPENS: Final = b'"turns":['
 _CLOSES: Final = b'],"dropped":'
-_BETWEEN: Final = b'"},{"'
-"""Between two turns and nowhere else: within a string a quotation mark follows a backslash, here one follows a brace.
-For the same reason the first `_OPENS` and the last `_CLOSES` are those of the session."""
+_BETWEEN: Final = b'"},{"r'
+"""Between two turns, of which each begins with its role, and nowhere else: within a string a quotation mark follows a
+backslash, and what closes one is followed by a brace. For the same reason the first `_OPENS` and the last `_CLOSES`
+are those of the session."""
 _TO_NEXT: Final = len(b'"},')
 
 

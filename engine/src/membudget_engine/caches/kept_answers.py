@@ -10,16 +10,17 @@ Covers: what a persist writes of the semantic cache, and taking it back. Does no
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Final
 
 from membudget_contract.policy import Priority
 from membudget_engine.caches.answer_keys import is_whole
 from membudget_engine.caches.found_rows import unpacked_rows
-from membudget_engine.caches.semantic_cache import SemanticCache, found_in
+from membudget_engine.caches.semantic_cache import SemanticCache, found_in, kept_value
 from membudget_engine.catalog import Catalog
 from membudget_runtime.entry_file import KeptEntry
-from membudget_runtime.packing import unpacked
+from membudget_runtime.errors import SpillDamaged
 
 FORM: Final = b"rows, int8"
 """The attachment of every entry: an engine that kept answers otherwise had another, or none."""
@@ -43,9 +44,14 @@ class KeptAnswers:
         opened = self._catalog.collections.get(kept.collection)
         if kept.attachment != FORM or opened is None or not self._cache.is_of(kept.key, opened.tag):
             return False
-        return self._cache.restore(kept)
+        try:
+            found = found_in(kept_value(kept))
+            sealed = all(opened.is_sealed(row) for _, row in unpacked_rows(found))
+        except (SpillDamaged, struct.error):
+            return False
+        return sealed and self._cache.restore(kept)
 
     def _outlives(self, entry: KeptEntry) -> bool:
         opened = self._catalog.collections.get(entry.collection)
-        found = unpacked_rows(found_in(unpacked(entry.stored) if entry.packed else entry.stored))
+        found = unpacked_rows(found_in(kept_value(entry)))
         return opened is not None and all(opened.is_sealed(row) for _, row in found)

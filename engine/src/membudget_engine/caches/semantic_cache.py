@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -20,14 +21,15 @@ import numpy.typing as npt
 
 from membudget_contract.profiles import SEMANTIC_CACHE
 from membudget_contract.quantities import MIB
-from membudget_engine.caches.answer_keys import KEY_BYTES, SHELF_BYTES, is_whole, query_key, shelf, whole_key
+from membudget_engine.caches.answer_keys import KEY_BYTES, SHELF_BYTES, TAG_BYTES, is_whole, query_key, shelf, whole_key
 from membudget_engine.caches.answer_order import WholeAnswersFirst
 from membudget_engine.caches.sketches import SKETCH_BYTES, Sketches
 from membudget_engine.reduction.quantization import Int8
 from membudget_runtime.cache import BoundedCache
 from membudget_runtime.entry_file import KeptEntry
+from membudget_runtime.errors import SpillDamaged
 from membudget_runtime.memory_runtime import MemoryRuntime
-from membudget_runtime.packing import unpacked
+from membudget_runtime.packing import unpacked_from_disk
 
 SIMILAR_FROM: Final = 0.97
 """Inner product of unit vectors from which two queries count as the same question; the kept one is rounded to int8,
@@ -37,6 +39,9 @@ TTL_SECONDS: Final = 3600.0
 
 FREE_BYTES: Final = 2 * MIB
 """Twice what one eviction leaves free: with less, memory is short."""
+
+MOST_BYTES: Final = 256 * 1024
+"""Of what was found with its vector: a thousand hits have 12 kB, 8,192 places as int8 as many."""
 
 _SKETCH_BYTES: Final = SKETCH_BYTES + KEY_BYTES + 24
 """With its key, and its entry in the arena's table (`membudget_runtime.slots`)."""
@@ -87,15 +92,17 @@ class SemanticCache:
         """What was found for the most similar query, if it is similar enough. Of those on disk one at most is read."""
         sketches = self._sketches.get((collection, shelf(tag, hits)))
         best, best_score, may_read = None, SIMILAR_FROM, True
+        read: dict[bytes, bytes] = {}
         for key in [] if sketches is None else sketches.near(vector):
             value = self.answers.peek(collection, key)
             if value is None and may_read and self.answers.state(collection, key).on_disk:
                 value, may_read = self.answers.get(collection, key), False
+                read.update({key: value} if value is not None else {})
             # Its own vector is asked, not the sketch that led here: that may have moved or gone meanwhile.
             score = -1.0 if value is None else float(self._vector_in(value) @ vector)
             if score >= best_score:
                 best, best_score = key, score
-        value = None if best is None else self.answers.get(collection, best)
+        value = None if best is None else read.get(best) or self.answers.get(collection, best)
         return None if value is None else found_in(value)
 
     def keep(self, collection: str, tag: bytes, hits: int, query: str, vector: _Vector, found: bytes) -> None:
@@ -116,10 +123,10 @@ class SemanticCache:
     def restore(self, kept: KeptEntry) -> bool:
         """Take back an answer of an earlier life; False when it is of no use."""
         try:
-            vector = self._vector_in(unpacked(kept.stored) if kept.packed else kept.stored)
-        except (zlib.error, struct.error):
+            vector = self._vector_in(kept_value(kept))
+        except (SpillDamaged, zlib.error, struct.error, ValueError):
             return False
-        if len(vector) != self._dimension or not self.answers.restore(kept):
+        if len(vector) != self._dimension or not np.isfinite(vector).all() or not self.answers.restore(kept):
             return False
         self._add_sketch(kept.collection, kept.key, vector)
         return True
@@ -127,14 +134,26 @@ class SemanticCache:
     def _vector_in(self, value: bytes) -> _Vector:
         (length,) = _LENGTH.unpack_from(value)
         stored = value[_LENGTH.size : _LENGTH.size + length]
-        return _INT8.decoded(stored if length == _INT8.row_bytes(self._dimension) else zlib.decompress(stored))
+        row_bytes = _INT8.row_bytes(self._dimension)
+        # Bounded: a damaged one may inflate to anything.
+        return _INT8.decoded(stored if length == row_bytes else zlib.decompressobj().decompress(stored, row_bytes + 1))
 
     def _add_sketch(self, collection: str, key: bytes, vector: _Vector) -> None:
         with self._lock:
-            if self.answers.holds(collection, key):
+            if not self.answers.holds(collection, key):
+                return
+            self._leave_former_shelves(collection, key)
+            with suppress(OSError, MemoryError):  # a guard of the process is nearer: it is found by its words alone
                 self._sketches.setdefault((collection, key[:SHELF_BYTES]), Sketches(self._dimension, KEY_BYTES)).add(
                     key, vector
                 )
+
+    def _leave_former_shelves(self, collection: str, key: bytes) -> None:
+        """A shelf has pages of its own, and each write makes another tag: nobody asks those of former ones."""
+        if (collection, key[:SHELF_BYTES]) not in self._sketches:
+            for place in [*self._sketches]:
+                if place[0] == collection and not place[1].startswith(key[:TAG_BYTES]):
+                    del self._sketches[place]
 
     def _forget(self, collection: str, key: bytes) -> None:
         if is_whole(key):
@@ -148,6 +167,11 @@ class SemanticCache:
             del self._sketches[place]
 
 
+def kept_value(kept: KeptEntry) -> bytes:
+    """The value of an entry of another life. Raises SpillDamaged."""
+    return unpacked_from_disk(kept.stored, MOST_BYTES) if kept.packed else kept.stored
+
+
 def found_in(value: bytes) -> bytes:
     """What was found, of a kept value."""
     (length,) = _LENGTH.unpack_from(value)
@@ -157,5 +181,6 @@ def found_in(value: bytes) -> bytes:
 def _value(vector: _Vector, found: bytes) -> bytes:
     rounded = _INT8.encoded(vector)
     # Of a question's few words most places are zero: a quarter is left.
-    stored = min(zlib.compress(rounded, 1), rounded, key=len)
+    # As it is where both are as long: its length tells it from a compressed one.
+    stored = min(rounded, zlib.compress(rounded, 1), key=len)
     return _LENGTH.pack(len(stored)) + stored + found
