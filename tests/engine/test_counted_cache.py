@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from membudget_contract.control_api import Budgets, FreeRequest, Means
 from membudget_contract.plan import CollectionPlan
 from membudget_contract.policy import Priority
-from membudget_engine.caches import counted_cache
+from membudget_engine.caches import packed_together
 from membudget_engine.caches.counted_cache import ENTRY_BYTES, CountedCache, Counts
 from membudget_runtime.bounds import start_budgets
 from membudget_runtime.entry_file import KeptEntry
@@ -331,7 +331,7 @@ def test_what_compression_saves_too_little_of_is_tried_once(make: Make, monkeypa
         tried[value] += 1
         return packed(value)
 
-    monkeypatch.setattr(counted_cache, "packed", counting)
+    monkeypatch.setattr(packed_together, "packed", counting)
     cache = make(Counts(500), max_bytes=100_000, packs_unused=True)
     value = random.Random(1).randbytes(4000)
     cache.put("c", b"1", value)
@@ -374,7 +374,7 @@ def test_what_an_eviction_compresses_beside_the_clearing_out_is_the_value_still(
     for number in range(3):
         cache.put("c", b"%d" % number, text(number, 20_000))
     cache.pack_unused()
-    monkeypatch.setattr(counted_cache, "packed", evicting)
+    monkeypatch.setattr(packed_together, "packed", evicting)
     cache.pack_unused()
 
     assert [text(number, 20_000) for number in range(3)] == [cache.get("c", b"%d" % number) for number in range(3)]
@@ -390,7 +390,7 @@ def test_an_eviction_compresses_no_longer_than_the_lock_may_be_held(
         tried.append(len(value))
         return packed(value)
 
-    monkeypatch.setattr(counted_cache, "packed", counting)
+    monkeypatch.setattr(packed_together, "packed", counting)
     cache = make(Counts(500), max_bytes=8 << 20, packs_unused=True)
     for number in range(300):
         cache.put("c", b"%d" % number, random.Random(number).randbytes(10_000))

@@ -17,12 +17,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from itertools import islice
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from membudget_contract.control_api import Budgets
 from membudget_contract.policy import EVICTABLE, Priority
+from membudget_engine.caches.packed_together import Form, Kept, Name, Packing, Seen
 from membudget_runtime.cache_counters import CacheCounters
 from membudget_runtime.component import CollectionUse, Component, Ranking, Removed
 from membudget_runtime.entry_file import KeptEntry
@@ -36,9 +36,6 @@ Measured from outside by tests/engine/test_counted_bytes.py (Python 3.11, x86-64
 
 PACKED_AT_ONCE: Final = 1024 * 1024
 """Compressed under one hold of the lock: 10 ms, 20 of what does not compress. What is missing then is dropped."""
-
-Name = tuple[str, bytes]
-"""Collection and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,99 +51,6 @@ class Counts:
         """The number for one collection."""
         each = self.in_all if self.each is None else self.each
         return min(self.in_all, self.named.get(collection, each))
-
-
-class _Form(Enum):
-    """How a value is kept."""
-
-    USED = auto()
-    """As it is, and used since `pack_unused` was last called."""
-    UNUSED = auto()
-    """As it is, and not used since."""
-    PLAIN = auto()
-    """As it is: compression saves too little."""
-    PACKED = auto()
-
-
-class _Kept:
-    __slots__ = ("expires_at", "form", "stored")
-
-    def __init__(self, stored: bytes, expires_at: float, form: _Form) -> None:
-        self.stored = stored
-        self.expires_at = expires_at
-        self.form = form
-
-
-class _Seen(NamedTuple):
-    """An entry as it was under the lock."""
-
-    name: Name
-    kept: _Kept
-    stored: bytes
-    form: _Form
-
-    @classmethod
-    def now(cls, name: Name, kept: _Kept) -> _Seen:
-        return cls(name, kept, kept.stored, kept.form)
-
-    def is_still(self, held: Mapping[Name, _Kept]) -> bool:
-        kept = self.kept
-        return held.get(self.name) is kept and kept.form is self.form and kept.stored is self.stored
-
-
-class _Packing:
-    """Values compressed, to take the place of what they were all at once.
-
-    One by one, each would lie in the hole that the one before it left, and leave a smaller one that fits nothing: for
-    the kernel, values of 2 kB that compress to 1.2 kB stay 2 kB (tests/engine/test_counted_bytes.py).
-    """
-
-    def __init__(self) -> None:
-        self.saved_bytes = 0
-        self.tried_bytes = 0
-        self._incompressible: list[_Seen] = []
-        self._packed = bytearray()
-        self._plain: list[_Seen] = []
-        self._ends: list[int] = []
-
-    def add(self, seen: _Seen) -> None:
-        """Compress this one too, whatever became of it meanwhile."""
-        smaller = packed(seen.stored)
-        self.tried_bytes += len(seen.stored)
-        if smaller is seen.stored:
-            self._incompressible.append(seen)
-            return
-        self.saved_bytes += sys.getsizeof(seen.stored) - sys.getsizeof(smaller)
-        self._packed += smaller
-        self._plain.append(seen)
-        self._ends.append(len(self._packed))
-
-    def take_place(self, held: Mapping[Name, _Kept]) -> tuple[int, int, list[Name]]:
-        """Of those that are held and were not used meanwhile; of them, what does not compress stays as it is for good.
-
-        How many, the bytes freed, and whose values found no memory and are lost. The lock is held.
-        """
-        for seen in self._incompressible:
-            if seen.is_still(held):
-                seen.kept.form = _Form.PLAIN
-        spans = zip([0, *self._ends], self._ends, strict=False)
-        now = [
-            (seen.name, seen.kept, start, end)
-            for seen, (start, end) in zip(self._plain, spans, strict=True)
-            if seen.is_still(held)
-        ]
-        self._plain.clear()
-        freed = sum(sys.getsizeof(kept.stored) for _, kept, _, _ in now)
-        for _, kept, _, _ in now:
-            kept.stored = b""
-        lost: list[Name] = []
-        for name, kept, start, end in now:
-            try:
-                kept.stored, kept.form = bytes(self._packed[start:end]), _Form.PACKED
-            except MemoryError:  # a guard of the process is nearer than the bounds
-                lost.append(name)
-            freed -= sys.getsizeof(kept.stored)
-        return len(now), freed, lost
 
 
 class CountingCache(Protocol):
@@ -198,7 +102,7 @@ class CountedCache(Component):
         self._counts_of = counts_of
         self._clock = clock
         self._compression = True
-        self._kept: dict[Name, _Kept] = {}
+        self._kept: dict[Name, Kept] = {}
         self._by_collection: Counter[str] = Counter()
         self._entries_bytes = 0
         """Of all entries, without the table."""
@@ -231,17 +135,17 @@ class CountedCache(Component):
             if self._packs_unused:
                 self._use(kept)
             stored, form = kept.stored, kept.form
-        return unpacked(stored) if form is _Form.PACKED else stored
+        return unpacked(stored) if form is Form.PACKED else stored
 
     def put(self, collection: str, key: bytes, value: bytes) -> bool:
         """Keep a value, in place of an older one under this key; False when there is no room for it."""
         stored = packed(value) if self._compression and not self._packs_unused else value
-        form = _Form.USED if stored is value else _Form.PACKED
+        form = Form.USED if stored is value else Form.PACKED
         with self._ledger.lock:
             if (collection, key) in self._kept:
                 self._drop((collection, key))
             taken = self._take((collection, key), stored, self._ttl, form)
-            self.counters.compressions += taken and form is _Form.PACKED
+            self.counters.compressions += taken and form is Form.PACKED
             return taken
 
     def replace(self, collection: str, key: bytes, value: bytes) -> bool:
@@ -251,7 +155,7 @@ class CountedCache(Component):
             former = self._kept.get(name)
             if former is not None:
                 self._drop(name)
-            taken = self._take(name, value, self._ttl, _Form.USED)
+            taken = self._take(name, value, self._ttl, Form.USED)
             if former is not None and not taken:
                 self._add(name, former)
                 self._ledger.note_change(self, self._cost(name))
@@ -260,11 +164,11 @@ class CountedCache(Component):
     def pack_unused(self) -> None:
         """Compress what was not used since the former call. The lock is free meanwhile."""
         with self._ledger.lock:
-            unused = [_Seen.now(name, kept) for name, kept in self._kept.items() if kept.form is _Form.UNUSED]
+            unused = [Seen.now(name, kept) for name, kept in self._kept.items() if kept.form is Form.UNUSED]
             for kept in self._kept.values():
-                if kept.form is _Form.USED:
-                    kept.form = _Form.UNUSED
-        packing = _Packing()
+                if kept.form is Form.USED:
+                    kept.form = Form.UNUSED
+        packing = Packing()
         for seen in unused:
             if not self._compression:
                 return
@@ -345,7 +249,7 @@ class CountedCache(Component):
                     continue
                 stored, form = kept.stored, kept.form
             left = kept.expires_at - self._clock()
-            yield KeptEntry(*name, stored, packed=form is _Form.PACKED, seconds_left=left)
+            yield KeptEntry(*name, stored, packed=form is Form.PACKED, seconds_left=left)
 
     def restore(self, kept: KeptEntry) -> bool:
         """Take back an entry of an earlier life; False when it is late, there is a newer one, or no room."""
@@ -353,9 +257,9 @@ class CountedCache(Component):
         with self._ledger.lock:
             if kept.seconds_left <= 0 or name in self._kept:
                 return False
-            return self._take(name, kept.stored, kept.seconds_left, _Form.PACKED if kept.packed else _Form.UNUSED)
+            return self._take(name, kept.stored, kept.seconds_left, Form.PACKED if kept.packed else Form.UNUSED)
 
-    def _take(self, name: Name, stored: bytes, seconds: float, form: _Form) -> bool:
+    def _take(self, name: Name, stored: bytes, seconds: float, form: Form) -> bool:
         collection, key = name
         needed = _entry_bytes(key, stored)
         try:
@@ -365,24 +269,24 @@ class CountedCache(Component):
             self.counters.refused += 1
             return False
         # Interned: a name parsed anew from each request would cost every entry a string of its own.
-        self._add((sys.intern(collection), key), _Kept(stored, self._clock() + seconds, form))
+        self._add((sys.intern(collection), key), Kept(stored, self._clock() + seconds, form))
         return True
 
-    def _add(self, name: Name, kept: _Kept) -> None:
+    def _add(self, name: Name, kept: Kept) -> None:
         self._kept[name] = kept
         self._by_collection[name[0]] += 1
         self._entries_bytes += self._cost(name)
 
-    def _use(self, kept: _Kept) -> None:
+    def _use(self, kept: Kept) -> None:
         """It is used now, and kept as it is again where it fits so and nothing has to give way for that."""
-        if kept.form is _Form.UNUSED:
-            kept.form = _Form.USED
-        if kept.form is not _Form.PACKED:
+        if kept.form is Form.UNUSED:
+            kept.form = Form.USED
+        if kept.form is not Form.PACKED:
             return
         value = unpacked(kept.stored)
         more = sys.getsizeof(value) - sys.getsizeof(kept.stored)
         if self.owned_bytes() + more <= self._bound_bytes() and self._is_admitted_freely(more):
-            kept.stored, kept.form = value, _Form.USED
+            kept.stored, kept.form = value, Form.USED
             self._entries_bytes += more
 
     def _is_admitted_freely(self, byte_count: int) -> bool:
@@ -394,17 +298,17 @@ class CountedCache(Component):
 
     def _pack_first(self, names: Iterator[Name], target_bytes: int) -> int:
         """Compress those first named until `target_bytes` are freed or the lock was held long enough; how many were."""
-        packing = _Packing()
+        packing = Packing()
         if self._packs_unused and self._compression:
             for name in names:
                 if packing.saved_bytes >= target_bytes or packing.tried_bytes >= PACKED_AT_ONCE:
                     break
                 kept = self._kept[name]
-                if kept.form in {_Form.USED, _Form.UNUSED}:
-                    packing.add(_Seen.now(name, kept))
+                if kept.form in {Form.USED, Form.UNUSED}:
+                    packing.add(Seen.now(name, kept))
         return self._keep_packed(packing)
 
-    def _keep_packed(self, packing: _Packing) -> int:
+    def _keep_packed(self, packing: Packing) -> int:
         """Bytes freed; the lock is held."""
         count, freed, lost = packing.take_place(self._kept)
         self._entries_bytes -= freed
