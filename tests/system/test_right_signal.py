@@ -215,7 +215,7 @@ def test_the_first_rung_under_resident_set_size_pages_out_the_coldest_mapped_pag
     assert gone.sum() * PAGE_BYTES >= 0.9 * record.asked_bytes
     assert not (gone & seen.hot).any()
     assert stayed > 0.95
-    assert (gone & seen.asked_last).sum() < 0.05 * seen.asked_last.sum()
+    assert (gone & seen.asked_last).sum() < 0.2 * seen.asked_last.sum()
     assert seen.oom_kills == 0
 
 
