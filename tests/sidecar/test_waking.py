@@ -1,10 +1,8 @@
-"""What ends a pause: time, a call, a stall for memory that the kernel tells; and questions that delay no look."""
+"""What ends a pause: time and a call; and questions that delay no look. Stalls for memory: `test_live_waking`."""
 
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,21 +14,12 @@ from membudget_contract.control_api import REPORT_PATH
 from membudget_sidecar.acting.asker import Asker
 from membudget_sidecar.loop import Loop
 from membudget_sidecar.waking import Waking
-from memory_cgroup import memory_cgroup
 from sidecar.fake_engine import FakeEngine, eventually
 from sidecar.hand_driven import HandDriven, policy_text
 
 MIB = 1 << 20
 HOST_PRESSURE = "/proc/pressure/memory"
 LONG = 30.0
-STALLING = """
-import mmap, sys
-with open(sys.argv[1], "rb") as file:
-    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-while True:
-    for start in range(0, len(mapped), mmap.PAGESIZE):
-        mapped[start]
-"""
 
 
 def test_a_pause_ends_by_itself_and_says_that_nothing_stalled() -> None:
@@ -66,20 +55,6 @@ def test_the_first_pressure_file_that_may_be_used_is_heeded(tmp_path: Path) -> N
     assert not waking.wait(0.01)
     if Path(HOST_PRESSURE).exists():
         assert HOST_PRESSURE == waking.heed_pressure([missing, HOST_PRESSURE])
-
-
-@pytest.mark.cgroup
-@pytest.mark.skipif(not Path(HOST_PRESSURE).exists(), reason="the kernel was built or started without PSI")
-def test_a_process_that_stalls_for_memory_ends_the_pause(tmp_path: Path) -> None:
-    """R-S01: a real trigger of the kernel, and a real cgroup whose mapped file is larger than its limit."""
-    index = tmp_path / "index"
-    index.write_bytes(bytes(128 * MIB))
-    waking = Waking()
-    with memory_cgroup(32 * MIB) as cgroup:
-        stalls = [f"{cgroup.path}/memory.pressure", HOST_PRESSURE]
-        assert waking.heed_pressure(stalls) in stalls
-        cgroup.run([sys.executable, "-c", STALLING, str(index)], stdout=subprocess.DEVNULL)
-        assert waking.wait(LONG)
 
 
 def test_an_engine_that_does_not_answer_delays_no_look(
