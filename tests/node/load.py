@@ -75,13 +75,10 @@ class Load:
             if question is None or self._stopped.is_set():
                 break
             try:
-                addresses = self._addresses()
-                if connection is not None and connection.host not in addresses:
+                if connection is not None and connection.host not in self._addresses():
                     connection.close()
                     connection = None
-                if connection is None:
-                    connection = connect(self._node, addresses[turn % len(addresses)], ENGINE_PORT)
-                _ask(connection, *question)
+                connection = self._asked(connection or self._connected(turn), question, turn)
             except (OSError, http.client.HTTPException, IndexError) as error:
                 if connection is not None:
                     connection.close()
@@ -91,6 +88,23 @@ class Load:
                 self._count(None)
         if connection is not None:
             connection.close()
+
+    def _connected(self, turn: int) -> http.client.HTTPConnection:
+        addresses = self._addresses()
+        return connect(self._node, addresses[turn % len(addresses)], ENGINE_PORT)
+
+    def _asked(
+        self, connection: http.client.HTTPConnection, question: Question, turn: int
+    ) -> http.client.HTTPConnection:
+        """The connection that the answer came over."""
+        try:
+            _ask(connection, *question)
+        except BrokenPipeError:
+            # It was closed before it took anything of the request: clients send it anew (RFC 9112, 9.3.1).
+            connection.close()
+            connection = self._connected(turn)
+            _ask(connection, *question)
+        return connection
 
     def _count(self, failure: str | None) -> None:
         with self._lock:

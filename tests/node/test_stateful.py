@@ -38,6 +38,9 @@ LIMIT = 200 * MIB
 """The chart's for both."""
 GRACE_SECONDS = 30
 """The chart's."""
+BOUND_SECONDS = READY_SECONDS + 300.0
+"""A pod whose claims were not bound when the scheduler looked may wait for its next look at all that are left, five
+minutes later (`podMaxInUnschedulablePodsDuration`)."""
 DOCUMENTS = 1500
 """Replaced all at once they are enough dead rows for a compaction."""
 TRACE_QUERIES, TRACE_TEXTS = 600, 400
@@ -54,7 +57,7 @@ def roles(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Gen
     for claim, storage in (("data", "2Gi"), ("engine-state", "1500Mi")):
         provide(installed.node, volumes / claim, f"{claim}-{WRITER}-0", storage)
     installed.helm("upgrade", "example.writer.enabled=true", f"example.source={SOURCE}")
-    until(lambda: len(installed.ready_pods(WRITER)) == 1, READY_SECONDS)
+    until(lambda: len(installed.ready_pods(WRITER)) == 1, BOUND_SECONDS)
     # In place of the cluster's name service, which there is none of here.
     alias = {"ip": installed.pod(WRITER).address, "hostnames": [WRITER]}
     patch = {"spec": {"template": {"spec": {"hostAliases": [alias]}}}}
