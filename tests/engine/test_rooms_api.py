@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 from prometheus_client import CollectorRegistry
-from starlette.types import Message, Scope
 
+from engine.asgi import ask_application
 from membudget_contract.decoding import decode_json
 from membudget_engine.caches.conversation import Session, Turn
 from membudget_engine.catalog import Catalog
@@ -22,21 +22,6 @@ from membudget_engine.settings import WAITING_QUERIES
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 QUESTION, ANSWER = Turn("user", 'where is "},{" read?'), Turn("assistant", "in conversation.py")
-
-
-async def _ask(api: SearchApi, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-    sent: list[Message] = []
-    parts: list[Message] = [{"type": "http.request", "body": body}]
-
-    async def receive() -> Message:
-        return parts.pop(0)
-
-    async def send(part: Message) -> None:
-        sent.append(part)
-
-    scope: Scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": []}
-    await api.application(scope, receive, send)
-    return sent[0]["status"], sent[1]["body"]
 
 
 def test_a_conversation_goes_on_while_every_worker_is_at_something_long(
@@ -55,13 +40,14 @@ def test_a_conversation_goes_on_while_every_worker_is_at_something_long(
             at_work = [asyncio.create_task(api.in_worker(ended.wait)) for _ in range(WAITING_QUERIES)]
             await asyncio.sleep(0)
             try:
-                started = await _ask(api, "POST", "/v1/sessions")
+                started = await ask_application(api, "POST", "/v1/sessions")
                 path = f"/v1/sessions/{decode_json(started[1], Session).id}"
                 turns = [
-                    await _ask(api, "POST", f"{path}/turns", msgspec.json.encode(turn)) for turn in (QUESTION, ANSWER)
+                    await ask_application(api, "POST", f"{path}/turns", msgspec.json.encode(turn))
+                    for turn in (QUESTION, ANSWER)
                 ]
-                others = [await _ask(api, method, path) for method in ("GET", "DELETE", "GET")]
-                return [started, *turns, *others, await _ask(api, "GET", "/v1/files/small/any.py")]
+                others = [await ask_application(api, method, path) for method in ("GET", "DELETE", "GET")]
+                return [started, *turns, *others, await ask_application(api, "GET", "/v1/files/small/any.py")]
             finally:
                 ended.set()
                 await asyncio.gather(*at_work)

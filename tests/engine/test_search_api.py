@@ -5,13 +5,14 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
-from starlette.types import Message, Scope
 
+from engine.asgi import ask_application
 from engine.engine_process import EngineProcess, Reply, ask, search_body, status_bytes
 from membudget_contract.policy import Priority
 from membudget_contract.profiles import SEMANTIC_CACHE
@@ -239,26 +240,13 @@ def test_a_known_answer_is_given_while_every_worker_is_at_something_long(
             (answers,) = (part for part in runtime.ledger.components if part.name == SEMANTIC_CACHE)
             assert answers.evict(1, Priority.MEDIUM, Ranking()).entries == 1
 
-        async def status(query: bytes) -> int:
-            sent: list[Message] = []
-            parts: list[Message] = [{"type": "http.request", "body": query}]
-
-            async def receive() -> Message:
-                return parts.pop(0)
-
-            async def send(part: Message) -> None:
-                sent.append(part)
-
-            scope: Scope = {"type": "http", "method": "POST", "path": "/v1/search", "query_string": b"", "headers": []}
-            await api.application(scope, receive, send)
-            return sent[0]["status"]
-
         async def statuses() -> list[int]:
+            ask = partial(ask_application, api, "POST", "/v1/search")
             working = [asyncio.create_task(api.in_worker(ended.wait)) for _ in range(at_work)]
             await asyncio.sleep(0)
             queries = (KNOWN, search_body("a new one", collection="small"))
             try:
-                return [await asyncio.wait_for(status(query), 30.0) for query in queries[: len(expected)]]
+                return [(await asyncio.wait_for(ask(query), 30.0))[0] for query in queries[: len(expected)]]
             finally:
                 ended.set()
                 await asyncio.gather(*working)

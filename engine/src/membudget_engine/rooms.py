@@ -60,8 +60,7 @@ class Rooms:
 
         Vectors of texts were not found in it: they stay.
         """
-        found = (self.semantic.answers, self.queries.kept, self.responses.kept, self.histories.kept)
-        for cache in found:
+        for cache in (self.semantic.answers, self.queries.kept, self.responses.kept, self.histories.kept):
             cache.drop(collection)
 
     def close(self) -> None:

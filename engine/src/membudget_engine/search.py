@@ -105,12 +105,10 @@ class Search:
         """The answer, where the whole of it is in memory under the same words. Raises as `answer`."""
         with self.catalog.use(collection) as opened:
             _check_question(opened, query, hits)
-            tag = opened.tag
-            answer, on_disk = self._cache.whole_in_memory(collection, tag, hits, query)
-            found = on_disk or (answer is None and self._cache.knows(collection, tag, hits, query))
-        if answer is None:
-            return Unanswered(collection, query, hits, on_disk, found)
-        return self._counted(collection, AnsweredBy.SAME_WORDS, answer)
+            recalled = self._cache.recalled(collection, opened.tag, hits, query)
+        if recalled.whole is None:
+            return Unanswered(collection, query, hits, recalled.on_disk, recalled.found)
+        return self._counted(collection, AnsweredBy.SAME_WORDS, recalled.whole)
 
     def found(self, asked: Unanswered) -> Answer:
         """The answer as chunk store, embedder and index give it. Raises as `answer`."""

@@ -291,10 +291,7 @@ class CountedCache(Component):
 
     def _is_admitted_freely(self, byte_count: int) -> bool:
         """Whether so many bytes were admitted, for which nothing gave way."""
-        spend = self._ledger.spend
-        return spend(self, byte_count) or (
-            self._ledger.goes_first(self, byte_count, Priority.LOW) is None and spend(self, byte_count)
-        )
+        return self._ledger.is_free(self, byte_count) and self._ledger.spend(self, byte_count)
 
     def _pack_first(self, names: Iterator[Name], target_bytes: int) -> int:
         """Compress those first named until `target_bytes` are freed or the lock was held long enough; how many were."""

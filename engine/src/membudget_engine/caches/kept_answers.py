@@ -19,6 +19,7 @@ from membudget_engine.caches.answer_keys import is_whole
 from membudget_engine.caches.found_rows import unpacked_rows
 from membudget_engine.caches.semantic_cache import SemanticCache, found_in, kept_value
 from membudget_engine.catalog import Catalog
+from membudget_engine.collection import Collection
 from membudget_runtime.entry_file import KeptEntry
 from membudget_runtime.errors import SpillDamaged
 
@@ -45,13 +46,16 @@ class KeptAnswers:
         if kept.attachment != FORM or opened is None or not self._cache.is_of(kept.key, opened.tag):
             return False
         try:
-            found = found_in(kept_value(kept))
-            sealed = all(opened.is_sealed(row) for _, row in unpacked_rows(found))
+            sealed = _is_sealed(opened, kept)
         except (SpillDamaged, struct.error):
             return False
         return sealed and self._cache.restore(kept)
 
     def _outlives(self, entry: KeptEntry) -> bool:
         opened = self._catalog.collections.get(entry.collection)
-        found = unpacked_rows(found_in(kept_value(entry)))
-        return opened is not None and all(opened.is_sealed(row) for _, row in found)
+        return opened is not None and _is_sealed(opened, entry)
+
+
+def _is_sealed(opened: Collection, entry: KeptEntry) -> bool:
+    """Whether every row that was found is the generation's. Raises SpillDamaged, struct.error: it holds no rows."""
+    return all(opened.is_sealed(row) for _, row in unpacked_rows(found_in(kept_value(entry))))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 import zlib
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -53,12 +53,22 @@ _LENGTH: Final = struct.Struct("<H")
 _Vector = npt.NDArray[np.float32]
 
 
+class Recalled(NamedTuple):
+    """Of one query, as things stand."""
+
+    whole: bytes | None
+    """The whole answer, where it is in memory."""
+    on_disk: bool
+    """Whether it was spilled: `SemanticCache.whole` reads it."""
+    found: bool
+    """Whether the cache knows what answers it, in one form or the other."""
+
+
 class SemanticCache:
     """Answers by collection, its generation, number of hits asked, and query. Thread-safe."""
 
     def __init__(self, runtime: MemoryRuntime, dimension: int) -> None:
         self._ledger = runtime.ledger
-        self._lock = runtime.ledger.lock
         self._dimension = dimension
         self._sketches: dict[tuple[str, bytes], Sketches] = {}
         self.answers: BoundedCache[bytes] = runtime.cache(
@@ -73,15 +83,14 @@ class SemanticCache:
         """The whole answer to a query of the same words."""
         return self.answers.get(collection, whole_key(query_key(tag, hits, query)))
 
-    def whole_in_memory(self, collection: str, tag: bytes, hits: int, query: str) -> tuple[bytes | None, bool]:
-        """The same where no disk is read for it; and whether `whole` would read one. What is not there is no miss."""
-        key = whole_key(query_key(tag, hits, query))
-        kept, on_disk = self.answers.state(collection, key)
-        return (self.answers.get(collection, key) if kept and not on_disk else None), on_disk
-
-    def knows(self, collection: str, tag: bytes, hits: int, query: str) -> bool:
-        """Whether `same_words` would find something just now; no use is counted."""
-        return self.answers.state(collection, query_key(tag, hits, query)).kept
+    def recalled(self, collection: str, tag: bytes, hits: int, query: str) -> Recalled:
+        """What memory alone says to a query of the same words. What is not there is no miss."""
+        key = query_key(tag, hits, query)
+        whole = whole_key(key)
+        kept, on_disk = self.answers.state(collection, whole)
+        answer = self.answers.get(collection, whole) if kept and not on_disk else None
+        found = answer is not None or on_disk or self.answers.state(collection, key).kept
+        return Recalled(answer, on_disk, found)
 
     def same_words(self, collection: str, tag: bytes, hits: int, query: str) -> bytes | None:
         """What was found for a query of the same words."""
@@ -91,18 +100,20 @@ class SemanticCache:
     def same_meaning(self, collection: str, tag: bytes, hits: int, vector: _Vector) -> bytes | None:
         """What was found for the most similar query, if it is similar enough. Of those on disk one at most is read."""
         sketches = self._sketches.get((collection, shelf(tag, hits)))
-        best, best_score, may_read = None, SIMILAR_FROM, True
-        read: dict[bytes, bytes] = {}
+        best, best_score = None, SIMILAR_FROM
+        read: tuple[bytes, bytes | None] | None = None
         for key in [] if sketches is None else sketches.near(vector):
             value = self.answers.peek(collection, key)
-            if value is None and may_read and self.answers.state(collection, key).on_disk:
-                value, may_read = self.answers.get(collection, key), False
-                read.update({key: value} if value is not None else {})
+            if value is None and read is None and self.answers.state(collection, key).on_disk:
+                value = self.answers.get(collection, key)
+                read = key, value
             # Its own vector is asked, not the sketch that led here: that may have moved or gone meanwhile.
             score = -1.0 if value is None else float(self._vector_in(value) @ vector)
             if score >= best_score:
                 best, best_score = key, score
-        value = None if best is None else read.get(best) or self.answers.get(collection, best)
+        if best is None:
+            return None
+        value = read[1] if read is not None and read[0] == best else self.answers.get(collection, best)
         return None if value is None else found_in(value)
 
     def keep(self, collection: str, tag: bytes, hits: int, query: str, vector: _Vector, found: bytes) -> None:
@@ -139,7 +150,7 @@ class SemanticCache:
         return _INT8.decoded(stored if length == row_bytes else zlib.decompressobj().decompress(stored, row_bytes + 1))
 
     def _add_sketch(self, collection: str, key: bytes, vector: _Vector) -> None:
-        with self._lock:
+        with self._ledger.lock:
             if not self.answers.holds(collection, key):
                 return
             self._leave_former_shelves(collection, key)
