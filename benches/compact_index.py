@@ -303,7 +303,8 @@ def draw(medians: Sequence[dict[str, float] | None]) -> None:
     )  # fmt: skip
     for who, one in shown:
         axes.annotate(
-            f"{who.name}, {one['peak']:.0f} MB", (one["recall"], one["rate"]), xytext=(0, 8),
+            f"{who.name}, {one['peak']:.0f} MB", (one["recall"], one["rate"]),
+            xytext=(0, -16 if one["peak"] < 100 else 8),  # the same index in less memory is right beneath
             textcoords="offset points", fontsize=8, ha="right" if one["recall"] > 0.98 else "left",
         )  # fmt: skip
     axes.set_yscale("log")
