@@ -163,6 +163,11 @@ class Publishing:
         log.info("%s: %d segments are one in generation %d", held.name, len(run), generation.manifest.generation)
         return True
 
+    def least_seal_bytes(self, opened: Collection, writes: int) -> int:
+        """What `seal` sets aside at least for so many unsealed writes."""
+        plan = replace(_plan(opened.generation, 0), training_rows=LEAST_TRAINING_ROWS)
+        return build_bytes(plan, writes) + _moved_bytes(opened)
+
     @contextmanager
     def room_to_build(self, name: str, plan: Plan, count: int, more: int = 0) -> Generator[Plan]:
         """The plan with as many rows to train on as there is room for, and room for so many bytes more.
@@ -179,6 +184,7 @@ class Publishing:
                 break
             except (NoRoom, ValueTooLarge):
                 if rows <= LEAST_TRAINING_ROWS:
+                    self._give_pages_back(byte_count)
                     raise
                 rows = max(LEAST_TRAINING_ROWS, rows // 2)
         try:
@@ -186,6 +192,11 @@ class Publishing:
         finally:
             self._ledger.return_reserved(INDEX, byte_count)
             self._ledger.trim()
+
+    def _give_pages_back(self, byte_count: int) -> None:
+        """Mapped pages that count against the same room go, the longest unused first: the next try finds it."""
+        if self._ledger.bounds.counts_mapped():
+            self._indexes.page_out(byte_count)
 
     def count(self, kind: str, generation: Generation, new: Manifest | None) -> None:
         """A generation was published, with this segment as what is new in it."""
