@@ -107,7 +107,7 @@ def asked(collection: Collection) -> bool:
         for text in ("note", "first 7"):
             rows = [row for _, row in collection.find(EMBEDDER.embed([text]), 5)]
             assert all(row >= 0 for row in rows), rows
-            collection.chunks_at(rows)
+            collection.texts_at(rows)
         for number in range(IDS):
             collection.chunk(f"note-{number}")
     except EngineError:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -173,6 +173,8 @@ def test_a_sample_without_much_in_it_fits_all_the_same(vectors: _Rows) -> None:
     npst.arrays(np.float32, st.integers(1, 64), elements=st.floats(-1, 1, width=32)),
     st.sampled_from([(Float16(), 5e-4), (Int8(), 0.5 / 127 + 1e-6)]),
 )
+@example(np.array([1e-45], dtype=np.float32), (Int8(), 0.5 / 127 + 1e-6))
+@example(np.array([1.9e-43, 1e-45], dtype=np.float32), (Int8(), 0.5 / 127 + 1e-6))
 def test_quantization_and_its_inverse_lose_no_more_than_a_step(vector: _Rows, form: tuple[Quantization, float]) -> None:
     """R-E04: of float16 eleven bits stay, of int8 a 127th of the largest place; the parameters are in the bytes."""
     quantization, off_by = form

@@ -17,6 +17,9 @@ _Vector = npt.NDArray[np.float32]
 _SCALE: Final = struct.Struct("<f")
 _STEPS: Final = 127
 """Of int8 on either side of 0."""
+_SMALLEST_STEP: Final = float(np.finfo(np.float32).tiny)
+"""Smaller ones have few bits or none as float32: places would be more steps than int8 has. Such a vector is one of
+zeros."""
 
 LARGEST_FLOAT16: Final = float(np.finfo(np.float16).max)
 
@@ -72,6 +75,8 @@ class Int8:
     def encoded(self, vector: _Vector) -> bytes:
         """Rounded to the nearest step: each place is off by half a step at most."""
         step = float(np.abs(vector).max(initial=0.0)) / _STEPS
+        if step < _SMALLEST_STEP:
+            step = 0.0
         # A vector of zeros has no step; any will do.
         steps = np.rint(vector / (step or 1.0)).astype(np.int8)
         return _SCALE.pack(step) + steps.tobytes()

@@ -203,6 +203,12 @@ class ChunkStore:
                 )
         return [found[row] for row in rows]
 
+    def in_order(self) -> Iterator[Chunk]:
+        """Every chunk, from row 0 on; one connection is taken as long as it lasts. Raises ChunkStoreInvalid."""
+        with self._reading() as connection, closing(connection.execute(_IN_ORDER)) as cursor:
+            for stored in cast("Iterator[_Stored]", cursor):
+                yield _chunk(stored)
+
     def get_by_id(self, chunk_id: str) -> Chunk | None:
         """The chunk of this id, or None: an id may come from an older generation."""
         with self._reading() as connection:
