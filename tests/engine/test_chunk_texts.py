@@ -111,17 +111,50 @@ def test_a_row_that_is_not_there_is_refused(texts: Texts, row: int) -> None:
         texts.get([row])
 
 
+def _is_told(file: Path) -> None:
+    with pytest.raises(ChunkStoreInvalid):
+        ChunkTexts(file, ROWS).get(range(ROWS))
+
+
+@pytest.mark.usefixtures("page_cache_tells")
 def test_a_flipped_bit_is_told_wherever_it_is(file: Path) -> None:
-    """Case 64: of the texts or of the table; whether memory has it or a disk is read."""
+    """Faults 59-61: of texts, table or version; by whoever reads it."""
     sound = file.read_bytes()
-    for at in range(0, len(sound), 9_973):
+    table_at = len(sound) - ROWS * 16 - 8
+    for at in (*range(0, table_at, 9_973), *range(table_at, len(sound), 37)):
         damaged = bytearray(sound)
         damaged[at] ^= 1 << at % 8
         file.write_bytes(damaged)
-        with closing(ChunkTexts(file, ROWS)) as texts:
-            for read in (texts.get, texts.held):
-                with pytest.raises(ChunkStoreInvalid):
-                    read(range(ROWS))
+        _is_told(file)
+    file.write_bytes(b"[" + sound[1:])
+    with closing(ChunkTexts(file, ROWS)) as texts, pytest.raises(ChunkStoreInvalid):
+        texts.held([0])
+
+
+def test_no_entry_of_the_table_stands_for_another_nor_zeros_for_an_empty_text(file: Path) -> None:
+    """Fault 60: a page of zeros would else be an answer that is no JSON, and two entries exchanged another's chunk."""
+    sound = file.read_bytes()
+    first = len(sound) - 8 - 16 * ROWS
+    one, other = sound[first : first + 16], sound[first + 16 : first + 32]
+    for entries in (bytes(32), other + one):
+        file.write_bytes(sound[:first] + entries + sound[first + 32 :])
+        _is_told(file)
+
+
+def test_what_takes_long_to_read_is_not_read_where_nothing_may_wait(tmp_path: Path) -> None:
+    """R-E21: chunks of megabytes are joined by a worker, wherever they are."""
+    file = _written(tmp_path, [_chunk(number, "x" * 100_000) for number in range(3)])
+    with closing(ChunkTexts(file, 3)) as texts:
+        assert texts.held([0, 1, 2]) is None
+        assert [100_000] * 3 == [bytes(text).count(b"x") for text in texts.get([0, 1, 2])]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_store_of_another_number_of_chunks_is_told_when_its_texts_are_written(tmp_path: Path, count: int) -> None:
+    """Fault 60: a text that is missing would be one of no length."""
+    _written(tmp_path, [_chunk(number) for number in range(3)])
+    with pytest.raises(ChunkStoreInvalid, match="rebuild"):
+        write_texts(tmp_path / CHUNKS_FILE, tmp_path / "other.texts", count)
 
 
 def _cut(file: Path) -> None:
@@ -129,13 +162,13 @@ def _cut(file: Path) -> None:
 
 
 def _shorter_than_its_table(file: Path) -> None:
-    file.write_bytes(b"x" * (ROWS * 16 - 1))
+    file.write_bytes(b"x" * (ROWS * 16 + 7))
 
 
 def _place_beyond(file: Path) -> None:
     """A length of 4 GB, which nobody may set aside memory for."""
     content = bytearray(file.read_bytes())
-    content[-8:-4] = b"\xff\xff\xff\xff"
+    content[-16:-12] = b"\xff\xff\xff\xff"
     file.write_bytes(content)
 
 
@@ -146,13 +179,14 @@ def _place_beyond(file: Path) -> None:
 def test_a_file_of_other_places_than_were_written_is_damage(
     file: Path, harm: Callable[[Path], None], told: str
 ) -> None:
-    """Cases 64, 67: typed, with what to do, and no byte is answered."""
+    """Faults 59, 61: typed, with what to do, and no byte is answered."""
     harm(file)
 
     with pytest.raises(ChunkStoreInvalid, match=f"{told}.*; take another generation or rebuild"):
         ChunkTexts(file, ROWS).get([ROWS - 1])
 
 
+@pytest.mark.usefixtures("page_cache_tells")
 def test_closed_texts_are_told_and_a_read_in_work_goes_on(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R-E17: the descriptor's number may be another file's as soon as it is closed; so the last reader closes it."""
     before = _descriptors()

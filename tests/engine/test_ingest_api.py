@@ -24,6 +24,10 @@ MB = 1024 * 1024
 LARGE_MB = int(os.environ.get("MEMBUDGET_UPLOAD_MB", "200"))
 """Of the file that is larger than memory."""
 KILLS = int(os.environ.get("MEMBUDGET_UPLOAD_KILLS", "2"))
+EACH_RECORDS = 8_000
+"""Of one upload that is killed."""
+KILLS_EACH = 4
+"""Of one upload: each life acknowledges some hundreds of records, and none may come to its end."""
 
 
 @pytest.fixture(scope="module")
@@ -218,31 +222,42 @@ def test_an_engine_that_stops_ends_an_upload_with_what_it_has(tmp_path: Path) ->
 
 def test_killed_at_any_moment_no_acknowledged_record_is_lost(tmp_path: Path, publish: Callable[[str], None]) -> None:
     """R-E16, fault 55: SIGKILL while a batch is written, logged, sealed or kept; sent again it is whole."""
-    data, content = tmp_path / "data", lines(range(8_000))
-    lost, acknowledged = 0, 0
+    data = tmp_path / "data"
+    lost, acknowledged = 0, [0] * -(-KILLS // KILLS_EACH)
     for kill in range(KILLS):
+        number = kill // KILLS_EACH
         with EngineProcess(data, tmp_path / f"life-{kill}", options=["--writer"]) as engine:
             engine.wait_until_serving()
-            lost += max(0, acknowledged - count(engine, "docs"))
-            with begun(engine, "docs/log.ndjson", len(content)) as connection:
+            lost += max(0, sum(acknowledged) - count(engine, "docs"))
+            path, content = _upload(number)
+            with begun(engine, path, len(content)) as connection:
                 sender = threading.Thread(target=_send, args=(connection, content))
                 sender.start()
-                wait_until(lambda before=acknowledged, engine=engine: _records(engine) > before)
-                acknowledged = _records(engine)
+                wait_until(
+                    lambda before=acknowledged[number], engine=engine, path=path: _records(engine, path) > before
+                )
+                acknowledged[number] = _records(engine, path)
                 engine.process.send_signal(signal.SIGKILL)
                 engine.process.wait()
                 sender.join()
     with EngineProcess(data, tmp_path / "last", options=["--writer"]) as engine:
         engine.wait_until_serving()
-        lost += max(0, acknowledged - count(engine, "docs"))
-        assert 8_000 == engine.ask("PUT", "/v1/ingest/docs/log.ndjson", content).json()["records"]
-        assert 8_000 == count(engine, "docs")
-    publish(f"{KILLS} kills during an upload, the last with {acknowledged} records acknowledged, {lost} lost")
+        lost += max(0, sum(acknowledged) - count(engine, "docs"))
+        for number in range(len(acknowledged)):
+            path, content = _upload(number)
+            assert EACH_RECORDS == engine.ask("PUT", f"/v1/ingest/{path}", content).json()["records"]
+        assert EACH_RECORDS * len(acknowledged) == count(engine, "docs")
+    publish(f"{KILLS} kills during uploads, {sum(acknowledged)} records acknowledged till then, {lost} lost")
     assert 0 == lost
 
 
-def _records(engine: EngineProcess) -> int:
-    reply = engine.ask("GET", "/v1/ingest/docs/log.ndjson")
+def _upload(number: int) -> tuple[str, bytes]:
+    first = number * EACH_RECORDS
+    return f"docs/log-{number}.ndjson", lines(range(first, first + EACH_RECORDS))
+
+
+def _records(engine: EngineProcess, path: str) -> int:
+    reply = engine.ask("GET", f"/v1/ingest/{path}")
     return reply.json()["records"] if reply.status == 200 else 0
 
 

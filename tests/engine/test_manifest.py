@@ -11,14 +11,23 @@ from hypothesis import strategies as st
 
 from membudget_engine.errors import FileDamaged, ManifestInvalid
 from membudget_engine.index.manifest import (
+    CODES_FILE,
     MANIFEST_FILE,
+    MOST_SEGMENTS,
+    ORDER_FILE,
+    REDUCTION_FILE,
+    ROWS_FILE,
+    VECTORS_FILE,
     FileEntry,
     Manifest,
+    Reduced,
     entry_of,
     read_manifest,
     verify,
     write_manifest,
 )
+from membudget_engine.stores.chunk_store import CHUNKS_FILE
+from membudget_engine.stores.chunk_texts import TEXTS_FILE
 
 _CONTENT = b"vectors" * 300_000
 
@@ -70,13 +79,41 @@ def test_a_manifest_with_a_wrong_field_is_refused_with_its_path(tmp_path: Path, 
         read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b"[" * 60_000, b" " * 70_000])
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b"[" * 60_000, b" " * 140_000])
 def test_what_is_no_manifest_is_refused(tmp_path: Path, raw: bytes) -> None:
     """R-E01: also empty, cut, deep and huge ones."""
     (tmp_path / MANIFEST_FILE).write_bytes(raw)
 
     with pytest.raises(ManifestInvalid, match=MANIFEST_FILE):
         read_manifest(tmp_path)
+
+
+def _segmented(manifest: Manifest, count: int) -> Manifest:
+    """Of so many segments as large as they get: Compact and reduced, every figure at its longest."""
+    entry = FileEntry(bytes=2**40, sha256="a" * 64)
+    reduced = Reduced(full_dimension=8_192, explained=0.9123456789012345, recall=0.9123456789012345)
+    files = (TEXTS_FILE, CHUNKS_FILE, VECTORS_FILE, CODES_FILE, ROWS_FILE, ORDER_FILE, REDUCTION_FILE)
+    largest = msgspec.structs.replace(
+        manifest, collection="c" * 63, count=2**40, dimension=4_096, index_type="IVFRaBitQ", nlist=1_000, nprobe=1_000,
+        representation="Compact", code_bits=2, rerank=10**6, recall=0.9123456789012345, sealed=2**50,
+        embedder="e" * 200, reduction=reduced, files=dict.fromkeys(files, entry),
+    )  # fmt: skip
+    segments = tuple(msgspec.structs.replace(largest, generation=2**40 + number) for number in range(count))
+    return msgspec.structs.replace(
+        largest, generation=2**41, count=count * 2**40, files={}, segments=segments, dead_rows=0
+    )
+
+
+def test_a_manifest_of_as_many_segments_as_there_may_be_is_read_back(tmp_path: Path) -> None:
+    """R-E16: however long its names and figures are; one that nobody would read is never written."""
+    most = _segmented(_manifest(), MOST_SEGMENTS)
+    write_manifest(tmp_path, most)
+    assert most == read_manifest(tmp_path)
+
+    (tmp_path / MANIFEST_FILE).unlink()
+    with pytest.raises(ManifestInvalid, match="that are read"):
+        write_manifest(tmp_path, _segmented(_manifest(), 2 * MOST_SEGMENTS))
+    assert [] == [*tmp_path.iterdir()]
 
 
 def test_a_missing_manifest_is_an_incomplete_generation(tmp_path: Path) -> None:

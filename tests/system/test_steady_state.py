@@ -1,6 +1,6 @@
 """Full is normal: caches offered more than they may hold settle below the soft rung, and the ladder is silent.
 
-Offered is what whole answers would take, each with what was found for it; the caches keep both where there is room.
+Offered is what each question takes in the caches as long as nothing has to go.
 """
 
 from __future__ import annotations

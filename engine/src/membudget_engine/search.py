@@ -1,7 +1,7 @@
 """Answers queries: caches first, then embedding, index and chunks.
 
 Covers: one query from text to hits with their source, and counting. Does not cover HTTP (`search_api`). Every method
-may be called from any thread; `known` is the one for a loop, as it reads nothing but memory.
+may be called from any thread; `known` is the one for a loop, as it waits for no disk and reads little.
 """
 
 from __future__ import annotations
@@ -122,12 +122,29 @@ class Search:
             return Unanswered(collection, query, hits, tag, rows, on_disk)
         return self._counted(collection, AnsweredBy.SAME_WORDS, answer)
 
-    def found(self, asked: Unanswered) -> Answer:
-        """The answer as chunk store, embedder and index give it. Raises as `answer`."""
+    def recalled(self, asked: Unanswered) -> Answer | None:
+        """The answer from what the caches know by now, and the disk; None when they know none. Raises as `answer`."""
         with self.catalog.use(asked.collection) as opened:
             _check_question(opened, asked.query, asked.hits)
-            answered_by, answer = self._found(opened, asked)
-        return self._counted(asked.collection, answered_by, answer)
+            tag = opened.tag
+            rows = asked.rows if asked.tag == tag else None
+            if rows is None:
+                rows = self._cache.same_words(asked.collection, tag, asked.hits, asked.query)
+            if rows is None:
+                return None
+            encoded = _encoded(opened, unpacked_rows(rows))
+        return self._counted(asked.collection, AnsweredBy.SAME_WORDS, encoded)
+
+    def found(self, asked: Unanswered) -> Answer:
+        """The answer, at last from embedder and index. Raises as `answer`."""
+        # Others may have asked the same while this waited for a worker.
+        answer = self.recalled(asked)
+        if answer is not None:
+            return answer
+        with self.catalog.use(asked.collection) as opened:
+            _check_question(opened, asked.query, asked.hits)
+            answered_by, encoded = self._found(opened, asked.query, asked.hits)
+        return self._counted(asked.collection, answered_by, encoded)
 
     def nearest(self, collection: str, vector: Sequence[float], hits: int) -> Answer:
         """The `hits` chunks nearest to a vector; nothing of it is cached. Raises as `answer`."""
@@ -156,15 +173,9 @@ class Search:
                 self._responses.keep(collection, tag, chunk, body)
             return body
 
-    def _found(self, collection: Collection, asked: Unanswered) -> tuple[AnsweredBy, bytes]:
+    def _found(self, collection: Collection, query: str, hits: int) -> tuple[AnsweredBy, bytes]:
         # Once: what is written while this query runs makes another tag, and its answer stays under this one.
-        tag, query, hits = collection.tag, asked.query, asked.hits
-        rows = asked.rows if asked.rows is not None and asked.tag == tag else None
-        if rows is None:
-            # Others may have asked the same while this waited for a worker.
-            rows = self._cache.same_words(collection.name, tag, hits, query)
-        if rows is not None:
-            return AnsweredBy.SAME_WORDS, _encoded(collection, unpacked_rows(rows))
+        tag = collection.tag
         vector = self._embedder.embed_query(query, collection.name)
         if not vector.any():
             # Only signs or stop words: as near to every chunk and every former query as to none.

@@ -158,7 +158,9 @@ class CountedCache(Component):
             return taken
 
     def pack_unused(self) -> None:
-        """Compress what was not used since the former call. The lock is free meanwhile."""
+        """Compress what was not used since the former call, where the room does so. The lock is free meanwhile."""
+        if self._packs is not Packs.UNUSED:
+            return
         with self._ledger.lock:
             unused = [Seen.now(name, kept) for name, kept in self._kept.items() if kept.form is Form.UNUSED]
             for kept in self._kept.values():

@@ -1,7 +1,7 @@
 """Answers to queries, found again for the same words and for nearly the same meaning.
 
 Covers: what was found for a query (`found_rows`), by its exact words, then by similarity, with its vector as one value;
-the bytes of both and of the vectors' sketches in one component. Does not cover searching (`search`), keys
+its bytes and those of the vectors' sketches in one component. Does not cover searching (`search`), keys
 (`answer_keys`), sketches (`sketches`) nor bounds (`membudget_runtime`): eviction takes what was found, vector and
 sketch together. A whole answer would have five times the bytes, and is put together anew sooner than it is inflated
 (`stores.chunk_texts`).

@@ -166,7 +166,8 @@ def publish_next(target: Path, plan: Plan, fill: Callable[[Path], int]) -> Gener
 def write_segment(folder: Path, plan: Plan, number: int, fill: Callable[[Path], int]) -> Manifest | None:
     """Writes a segment's files into a folder, synced: what `fill` writes, and the index over it.
 
-    Gives its manifest; None where `fill` found no row. Raises BuildFailed, OSError, and what `fill` raises.
+    Gives its manifest; None where `fill` found no row. Raises BuildFailed, ChunkStoreInvalid, OSError, and what `fill`
+    raises.
     """
     count = fill(folder)
     if not count:
