@@ -181,7 +181,7 @@ def cache_verdicts(caches: Caches) -> list[Verdict]:
 def workload_verdicts(workload: Workload) -> list[Verdict]:
     """The whole workload beside the naive build."""
     fits, more, paused = workload.phases
-    saved = saving(more)
+    saved = saving(paused)
     soft, failed = workload.soft_percent / 100, sum(workload.failures.values())
     peak = max(phase.ours.peak_bytes for phase in workload.phases)
     full = overflowed(workload)
@@ -189,8 +189,8 @@ def workload_verdicts(workload: Workload) -> list[Verdict]:
         Verdict(
             "workload",
             f"at least {100 * LEAST_WORKLOAD_SAVED:.0f} % fewer bytes than the naive build",
-            f"{100 * saved:.1f} % fewer resident bytes: {mebibytes(more.ours.resident_bytes)} instead of "
-            f"{mebibytes(more.naive.resident_bytes)}",
+            f"{100 * saved:.1f} % fewer resident bytes: {mebibytes(paused.ours.resident_bytes)} instead of "
+            f"{mebibytes(paused.naive.resident_bytes)}",
             saved >= LEAST_WORKLOAD_SAVED if full else None,
         ),
         Verdict(

@@ -81,7 +81,7 @@ def _loads(fitting: tuple[int, int], distinct: int, fast: int, paused: int) -> t
     )
 
 
-LOADS: Final = _loads((800, 4_000), 20_000, fast=33_000, paused=3_000)
+LOADS: Final = _loads((800, 4_000), 20_000, fast=31_000, paused=3_000)
 QUICK_LOADS: Final = _loads((60, 300), 1_000, fast=600, paused=100)
 
 
