@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from engine.engine_process import wait_until
 from engine.shown import shown_chunks
 from engine.written import EMBEDDER, Written, note, notes, written
+from membudget_contract.profiles import INDEX
+from membudget_contract.quantities import MIB
 from membudget_engine import due_publishing
 from membudget_engine import writer as writer_module
 from membudget_engine.errors import (
@@ -30,6 +33,7 @@ from membudget_engine.index.delta import block_bytes
 from membudget_engine.index.generations import generation_directories, segment_directory
 from membudget_engine.index.manifest import Representation
 from membudget_engine.stores.write_log import LOG_FILE
+from membudget_runtime.bounds import start_budgets
 from membudget_runtime.errors import NoRoom, ValueTooLarge
 
 
@@ -212,6 +216,26 @@ def test_any_order_of_writes_seals_and_restarts_is_a_plain_dict(
         with written(folder / "data", folder / "state") as opened:
             assert model == opened.texts("core")
             run(opened, pending)
+
+
+def test_unsealed_writes_never_take_the_room_that_their_seal_needs(tmp_path: Path) -> None:
+    """R-E16, R-E21: under a small ceiling they are refused before; else none of them could ever be sealed."""
+    small = msgspec.structs.replace(start_budgets({"MEMBUDGET_TOTAL": "16Gi"}), components={INDEX: 15 * MIB})
+    with written(tmp_path / "data", tmp_path / "state", background=False) as opened:
+        opened.writer.upsert("core", notes(range(1), "first"))
+        opened.runtime.apply(small)
+        batch, refused = 0, False
+        while not refused:
+            try:
+                opened.writer.upsert("core", notes(range(200 * batch, 200 * batch + 200), f"batch {batch}"))
+                batch += 1
+            except SealPending:
+                refused = True
+
+        assert batch > 5
+        assert opened.writer.seal("core")
+        assert 200 * batch == len(opened.texts("core"))
+        opened.writer.upsert("core", notes(range(200), "again"))
 
 
 def test_a_full_delta_is_sealed_in_the_background_and_then_takes_writes_again(

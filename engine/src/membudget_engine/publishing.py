@@ -163,6 +163,11 @@ class Publishing:
         log.info("%s: %d segments are one in generation %d", held.name, len(run), generation.manifest.generation)
         return True
 
+    def least_seal_bytes(self, opened: Collection, writes: int) -> int:
+        """What `seal` sets aside at least for so many unsealed writes."""
+        plan = replace(_plan(opened.generation, 0), training_rows=LEAST_TRAINING_ROWS)
+        return build_bytes(plan, writes) + _moved_bytes(opened)
+
     @contextmanager
     def room_to_build(self, name: str, plan: Plan, count: int, more: int = 0) -> Generator[Plan]:
         """The plan with as many rows to train on as there is room for, and room for so many bytes more.

@@ -28,9 +28,11 @@ from membudget_engine.errors import EngineError, ReadOnly, SealPending, WriteInv
 from membudget_engine.failpoints import Failpoint, passed
 from membudget_engine.held_collections import Held, HeldCollections
 from membudget_engine.index.build import Plan, publish_next, sole_builder
+from membudget_engine.index.delta import block_bytes
 from membudget_engine.index.generations import generation_directories
 from membudget_engine.index.manifest import Manifest, Representation
 from membudget_engine.ingest.chunk import Chunk
+from membudget_engine.overlay import Overlay
 from membudget_engine.publishing import SEAL, WRITING_THREADS, Publishing
 from membudget_engine.sealing import write_batch
 from membudget_engine.served_indexes import ServedIndexes
@@ -182,16 +184,28 @@ class Writer:
         overlay = opened.overlay
         assert overlay is not None
         growth = overlay.delta.growth_bytes(rows)
-        if overlay.delta.owned_bytes + growth > DELTA_BYTES:
+        most_bytes = self._most_delta_bytes(opened, overlay, rows)
+        if overlay.delta.owned_bytes + growth > most_bytes:
             held_bytes = overlay.delta.owned_bytes
             if growth > DELTA_BYTES:
                 raise WriteInvalid(f"{rows} chunks take {growth} bytes, {DELTA_BYTES} is the most at once")
             held.refusing = True
             self._due.wake()
             waiting = self._catalog.problems.reason(name, Concern.SEALING) or "they are being sealed"
-            raise SealPending(f"{name}: {held_bytes} of {DELTA_BYTES} bytes hold unsealed writes: {waiting}")
+            raise SealPending(f"{name}: {held_bytes} of {most_bytes} bytes hold unsealed writes: {waiting}")
         with self._ledger.reserve(INDEX, growth, self._ledger.bounds.ranking.priority(name)):
             overlay.delta.grow(rows)
+
+    def _most_delta_bytes(self, opened: Collection, overlay: Overlay, rows: int) -> int:
+        """What unsealed writes may hold: beyond it no room would be left to seal them, and they would wait for ever."""
+        ceiling = self._ledger.ceiling(INDEX)
+        if ceiling is None:
+            return DELTA_BYTES
+        writes = max(0, overlay.sequence - opened.manifest.sealed) + rows
+        others = self._indexes.owned_bytes() - overlay.delta.owned_bytes
+        left = ceiling - others - self.publishing.least_seal_bytes(opened, writes)
+        # A block at least: where even that cannot be sealed, the seal says so with its figure.
+        return min(DELTA_BYTES, max(left, block_bytes(opened.manifest.dimension)))
 
     def _write(self, held: Held, opened: Collection, writes: Sequence[Write]) -> None:
         """The collection's write lock is held."""
