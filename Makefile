@@ -48,7 +48,7 @@ torture: install  ## Bursts, growths, kills, cuts and bad input of the usual run
 	MEMBUDGET_BURST_RUNS=200 $(RUN)/pytest tests/system/test_burst.py --timeout=7200 $(ARGS)
 	MEMBUDGET_WRITE_KILLS=1000 $(RUN)/pytest tests/engine/test_write_crashes.py --timeout=7200 $(ARGS)
 	MEMBUDGET_API_CASES=100000 $(RUN)/pytest tests/engine/test_openapi.py tests/sidecar/test_openapi.py --timeout=14400 $(ARGS)
-	MEMBUDGET_UPLOAD_KILLS=100 MEMBUDGET_UPLOAD_MB=2048 $(RUN)/pytest tests/engine/test_ingest_api.py --timeout=7200 $(ARGS)
+	MEMBUDGET_UPLOAD_KILLS=100 MEMBUDGET_UPLOAD_MB=512 $(RUN)/pytest tests/engine/test_ingest_api.py --timeout=7200 $(ARGS)
 	MEMBUDGET_HOSTILE_FILES=20000 $(RUN)/pytest tests/engine/test_hostile_indexes.py --timeout=28800 $(ARGS)
 	MEMBUDGET_MUTATED_FILES=1000000 $(RUN)/pytest tests/runtime/test_mutated_files.py --timeout=14400 $(ARGS)
 	MEMBUDGET_MIXTURES=2000 $(RUN)/pytest tests/runtime/test_cache_mixture.py --timeout=3600 $(ARGS)

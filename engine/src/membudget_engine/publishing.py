@@ -184,6 +184,7 @@ class Publishing:
                 break
             except (NoRoom, ValueTooLarge):
                 if rows <= LEAST_TRAINING_ROWS:
+                    self._give_pages_back(byte_count)
                     raise
                 rows = max(LEAST_TRAINING_ROWS, rows // 2)
         try:
@@ -191,6 +192,11 @@ class Publishing:
         finally:
             self._ledger.return_reserved(INDEX, byte_count)
             self._ledger.trim()
+
+    def _give_pages_back(self, byte_count: int) -> None:
+        """Mapped pages that count against the same room go, the longest unused first: the next try finds it."""
+        if self._ledger.bounds.counts_mapped():
+            self._indexes.page_out(byte_count)
 
     def count(self, kind: str, generation: Generation, new: Manifest | None) -> None:
         """A generation was published, with this segment as what is new in it."""
