@@ -70,7 +70,7 @@ def test_hits_come_best_first_with_their_source(search: Search) -> None:
     assert sorted((hit.score for hit in hits), reverse=True) == [hit.score for hit in hits]
     first = hits[0].chunk
     assert first.source.lstrip().startswith(("def ", "class "))
-    assert first == search.catalog.collections["small"].chunks.get_by_id(first.id)
+    assert first == search.catalog.collections["small"].chunk(first.id)
 
 
 def test_the_same_words_and_the_same_meaning_are_answered_from_the_cache(search: Search) -> None:

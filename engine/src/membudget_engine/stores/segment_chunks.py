@@ -49,11 +49,6 @@ class SegmentChunks:
             held += text
         return held
 
-    def get_by_id(self, chunk_id: str) -> Chunk | None:
-        """The chunk of this id as its newest segment has it, or None: an id may come from an older generation."""
-        row = self.row_of(chunk_id)
-        return None if row is None else self.get([row])[0]
-
     def row_of(self, chunk_id: str) -> int | None:
         """The newest row of this id, or None."""
         return self.rows_of([chunk_id]).get(chunk_id)
