@@ -24,7 +24,7 @@ def test_kubectl_apply_moves_the_bytes_of_a_running_engine(
     namespace, engine = pod.place.namespace, pod.engine.pid
     installation.apply_policy(namespace, "retrieval", budget={"total": "150Mi", "signal": "ResidentSetSize"})
     until(lambda: installation.is_programmed(namespace, "retrieval"))
-    assert pod.ask(0, 6000) == (6000, 0)
+    assert pod.ask(0, 15_000) == (15_000, 0)
     before = pod.resident_bytes()
     installation.apply_policy(namespace, "retrieval", budget={"total": "125Mi", "signal": "ResidentSetSize"})
     until(lambda: installation.is_programmed(namespace, "retrieval") and pod.holds(125 * MIB))
