@@ -61,7 +61,7 @@ torture: install  ## Bursts, growths, kills, cuts and bad input of the usual run
 
 bench: install  ## Side-by-side measurements; prints ratios.
 	for script in give_back slots cache_operations replacement mapped_index allocators footprint embedding_cache \
-	    write_amplification compact_index; do $(RUN)/python benches/$$script.py; done
+	    write_amplification shown_chunks compact_index; do $(RUN)/python benches/$$script.py; done
 
 profile: install  ## What membudget costs and saves here, beside a naive build; renews docs/profile.md. 10 minutes.
 	$(RUN)/membudget profile --report docs $(ARGS)

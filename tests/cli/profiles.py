@@ -61,14 +61,15 @@ def side(resident: int, p50: float = 0.002) -> Side:
 def workload(
     ours: int = 117 * MIB, naive: int = 320 * MIB, ratio: float = 1.0, signal: float = 0.78, transitions: int = 0
 ) -> Workload:
-    """What fits, then more than fits."""
-    fits = Phase("what fits", 1_000, 500, side(95 * MIB, 0.002 * ratio), side(110 * MIB), (0.6, 0.62, 0.64), 0)
-    more = Phase(
-        "more than fits", 3_000, 2_000, side(ours, 0.002 * ratio), side(naive), (signal - 0.01, signal, signal),
-        transitions,
-    )  # fmt: skip
+    """What fits, more than fits, and with pauses; a full machine is slower by more than `ratio`."""
+    fits = Phase("what fits", 1_000, 500, side(95 * MIB, 0.003 * ratio), side(110 * MIB), (0.6, 0.62, 0.64), 0, 0.03)
+    shares = signal - 0.01, signal, signal
+    more = Phase("more than fits", 3_000, 2_000, side(ours, 0.004 * ratio), side(naive), shares, transitions, 0.03)
+    paused = msgspec.structs.replace(
+        more, name="with pauses", questions=300, ours=side(ours, 0.002 * ratio), pause_seconds=0.25
+    )
     curve = ((0.0, 60 * MIB), (1.0, 95 * MIB), (2.0, 117 * MIB))
-    return Workload(150 * MIB, 80.0, 20, (fits, more), {}, 0, curve, curve, (1.0, 2.0))
+    return Workload(150 * MIB, 80.0, 20, (fits, more, paused), {}, 0, curve, curve, (1.0, 2.0, 2.5))
 
 
 def profile(**parts: Any) -> Profile:

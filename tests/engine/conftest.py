@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.engine_process import EngineProcess
+from engine.page_cache import drop_from_page_cache
 from membudget_engine.build_command import build_sources
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.index.build import build_collection
@@ -140,3 +141,11 @@ def runtime(tmp_path: Path) -> Iterator[MemoryRuntime]:
     """Bounds so wide that nothing goes unasked."""
     with closing(MemoryRuntime(tmp_path / "state", {"MEMBUDGET_TOTAL": "4Gi"})) as runtime:
         yield runtime
+
+
+@pytest.fixture
+def page_cache_tells(tmp_path: Path) -> None:
+    """Skips the test where the file system of temporary folders does not tell what it has in memory."""
+    file = tmp_path / "page"
+    file.write_bytes(bytes(4_096))
+    drop_from_page_cache(file)

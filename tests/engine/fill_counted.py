@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from membudget_engine.caches.counted_cache import CountedCache, Counts
+from membudget_engine.caches.packed_together import Packs
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 KEY_BYTES = 16
@@ -34,7 +35,7 @@ def main(state_folder: str, entry_bytes: str, entries: str, how: str) -> None:
         counts=Counts(int(entries)),
         max_bytes=1 << 30,
         ttl_seconds=3600.0,
-        packs_unused=how == "packed",
+        packs=Packs.UNUSED if how == "packed" else Packs.AT_ONCE,
     )
     cache.put("c", b"warm-up", b"v")
     cache.drop("c")

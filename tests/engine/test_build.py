@@ -73,7 +73,7 @@ def test_a_generation_holds_store_vectors_index_and_a_manifest_that_verifies(
         manifest.index_type,
         manifest.embedder,
     ) == ("core-api", 1_200, 16, "Flat", "hashing-16-v1")
-    assert {"chunks.sqlite", "vectors.f32", "index.faiss"} == set(manifest.files)
+    assert {"chunks.sqlite", "chunks.texts", "vectors.f32", "index.faiss"} == set(manifest.files)
     assert {MANIFEST_FILE, *manifest.files} == {path.name for path in generation.directory.iterdir()}
     store = ChunkStore(generation.directory / "chunks.sqlite")
     assert [chunks[1_199], chunks[0]] == store.get([1_199, 0])

@@ -62,18 +62,19 @@ def test_chunks_are_read_back_as_they_were_written(chunks: list[Chunk]) -> None:
         rows = [*range(len(chunks))][::-1]
 
         assert chunks[::-1] == store.get(rows)
-        assert chunks[0] == store.get_by_id(chunks[0].id)
+        assert {chunk.id: row for row, chunk in enumerate(chunks)} == store.rows_of(chunk.id for chunk in chunks)
+        assert chunks == [*store.in_order()]
         assert len(chunks) == store.count()
         store.close()
 
 
-def test_a_row_that_is_not_there_is_an_error_and_an_unknown_id_is_none(store: ChunkStore) -> None:
+def test_a_row_that_is_not_there_is_an_error_and_an_unknown_id_has_none(store: ChunkStore) -> None:
     """R-E15: a missing row means that index and store do not belong together; an id may be of yesterday."""
     with pytest.raises(ChunkMissing, match="no row 10500"):
         store.get([0, 10_500])
     with pytest.raises(ChunkMissing, match="no row -1"):
         store.get([-1])
-    assert store.get_by_id("unknown") is None
+    assert store.rows_of(["unknown"]) == {}
     assert store.get([]) == []
 
 
@@ -181,7 +182,7 @@ def test_a_value_of_another_type_is_damage(tmp_path: Path, column: str, value: s
         connection.execute(f"UPDATE chunks SET {column} = {value}")
     connection.close()
     store = ChunkStore(file)
-    for read in (lambda: store.get([0]), lambda: store.get_by_id("one")):
+    for read in (lambda: store.get([0]), lambda: [*store.in_order()]):
         with pytest.raises(ChunkStoreInvalid, match="another type than was written"):
             read()
     store.close()

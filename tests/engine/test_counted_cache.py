@@ -19,6 +19,7 @@ from membudget_contract.plan import CollectionPlan
 from membudget_contract.policy import Priority
 from membudget_engine.caches import packed_together
 from membudget_engine.caches.counted_cache import ENTRY_BYTES, CountedCache, Counts
+from membudget_engine.caches.packed_together import Packs
 from membudget_runtime.bounds import start_budgets
 from membudget_runtime.entry_file import KeptEntry
 from membudget_runtime.memory_runtime import MemoryRuntime
@@ -269,7 +270,7 @@ def text(number: int, byte_count: int = 4000) -> bytes:
 
 def test_a_value_stays_as_it_is_while_it_is_used_and_is_packed_when_nobody_does(make: Make) -> None:
     """R-E02, R-E07: compressed once for many uses, and inflated once when it is used again."""
-    cache = make(Counts(9), packs_unused=True)
+    cache = make(Counts(9), packs=Packs.UNUSED)
     cache.put("c", b"used", text(1))
     cache.put("c", b"unused", text(2))
     (plain,) = cache.collections()
@@ -285,7 +286,7 @@ def test_a_value_stays_as_it_is_while_it_is_used_and_is_packed_when_nobody_does(
 
 def test_a_policy_without_compression_packs_nothing_however_short_memory_is(make: Make, runtime: MemoryRuntime) -> None:
     """R-E02, R-P05: not when nobody uses it, nor in place of being dropped."""
-    cache = make(Counts(9), packs_unused=True)
+    cache = make(Counts(9), packs=Packs.UNUSED)
     ranked(runtime, {}, cache_compression=False)
     for number in range(9):
         cache.put("c", b"%d" % number, text(number))
@@ -299,7 +300,7 @@ def test_a_policy_without_compression_packs_nothing_however_short_memory_is(make
 
 def test_values_are_packed_before_any_is_dropped_for_its_bytes(make: Make) -> None:
     """R-E07: the longest unused first, as far as it takes; then the longest unused goes."""
-    cache = make(Counts(500), max_bytes=100_000, packs_unused=True)
+    cache = make(Counts(500), max_bytes=100_000, packs=Packs.UNUSED)
     for number in range(30):
         assert cache.put("c", b"%d" % number, text(number))
     assert (cache.evictions(), 0 < cache.counters.compressions < 30, cache.owned_bytes() <= 100_000) == (0, True, True)
@@ -313,7 +314,7 @@ def test_values_are_packed_before_any_is_dropped_for_its_bytes(make: Make) -> No
 
 def test_reading_a_packed_value_in_a_full_room_costs_nobody_else_anything(make: Make) -> None:
     """R-E07: it stays packed where there is no room for it as it was."""
-    cache = make(Counts(500), max_bytes=100_000, packs_unused=True)
+    cache = make(Counts(500), max_bytes=100_000, packs=Packs.UNUSED)
     while not cache.evictions():
         cache.put("c", b"%d" % len(cache), text(len(cache)))
     count, packed_values = len(cache), cache.counters.compressions
@@ -332,7 +333,7 @@ def test_what_compression_saves_too_little_of_is_tried_once(make: Make, monkeypa
         return packed(value)
 
     monkeypatch.setattr(packed_together, "packed", counting)
-    cache = make(Counts(500), max_bytes=100_000, packs_unused=True)
+    cache = make(Counts(500), max_bytes=100_000, packs=Packs.UNUSED)
     value = random.Random(1).randbytes(4000)
     cache.put("c", b"1", value)
     for _ in range(3):
@@ -346,7 +347,7 @@ def test_what_compression_saves_too_little_of_is_tried_once(make: Make, monkeypa
 
 def test_a_value_that_is_replaced_while_the_old_one_is_compressed_is_the_new_one(make: Make) -> None:
     """R-E07: the lock is free meanwhile, so that nobody waits for it."""
-    cache = make(Counts(9), packs_unused=True)
+    cache = make(Counts(9), packs=Packs.UNUSED)
     cache.put("c", b"1", text(1, 4 << 20))
     cache.pack_unused()
     compressing = threading.Thread(target=cache.pack_unused)
@@ -362,7 +363,7 @@ def test_what_an_eviction_compresses_beside_the_clearing_out_is_the_value_still(
     make: Make, runtime: MemoryRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R-E07: the clearing out compresses without the lock what an eviction may compress meanwhile."""
-    cache, evicted = make(Counts(9), packs_unused=True), threading.Event()
+    cache, evicted = make(Counts(9), packs=Packs.UNUSED), threading.Event()
 
     def evicting(value: bytes) -> bytes:
         if not evicted.is_set():
@@ -391,7 +392,7 @@ def test_an_eviction_compresses_no_longer_than_the_lock_may_be_held(
         return packed(value)
 
     monkeypatch.setattr(packed_together, "packed", counting)
-    cache = make(Counts(500), max_bytes=8 << 20, packs_unused=True)
+    cache = make(Counts(500), max_bytes=8 << 20, packs=Packs.UNUSED)
     for number in range(300):
         cache.put("c", b"%d" % number, random.Random(number).randbytes(10_000))
 
@@ -403,7 +404,7 @@ def test_an_eviction_compresses_no_longer_than_the_lock_may_be_held(
 
 def test_a_value_without_room_leaves_the_older_one_in_its_place(make: Make, runtime: MemoryRuntime) -> None:
     """R-E07: where it is replaced; what is put in place of another is not to be found as it was."""
-    cache = make(Counts(9), max_bytes=10_000, packs_unused=True)
+    cache = make(Counts(9), max_bytes=10_000, packs=Packs.UNUSED)
     ranked(runtime, {"pinned": Priority.CRITICAL})
     assert cache.replace("pinned", b"1", b"old")
     owned = cache.owned_bytes()
@@ -429,7 +430,7 @@ def test_every_byte_is_counted_in_both_forms(steps: list[tuple[str, int]], max_b
         closing(MemoryRuntime(Path(folder), {"MEMBUDGET_TOTAL": "64Gi"})) as runtime,
     ):
         cache = CountedCache(
-            "room", runtime, counts=Counts(10), max_bytes=max_bytes, ttl_seconds=MINUTE, packs_unused=True
+            "room", runtime, counts=Counts(10), max_bytes=max_bytes, ttl_seconds=MINUTE, packs=Packs.UNUSED
         )
         model: dict[int, bytes] = {}
         for turn, (step, number) in enumerate(steps):

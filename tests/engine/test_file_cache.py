@@ -67,11 +67,13 @@ def test_a_hundred_files_of_a_collection_are_kept_and_a_thousand_of_the_engine(f
 def test_large_files_are_bounded_by_bytes(files: FileCache, root: Path) -> None:
     """R-E22: by count and bytes."""
     for number in range(8):
-        (root / f"large{number}.py").write_bytes(b"# " + os.urandom(900_000).hex().encode() + b"\n")
+        (root / f"large{number}.py").write_bytes(b"# " + os.urandom(100_000).hex().encode() + b"\n")
         files.text("core", f"large{number}.py")
+    (root / "larger.py").write_bytes(b"# " + bytes(MAX_BYTES * 3 // 4).hex().encode() + b"\n")
 
+    assert len(files.text("core", "larger.py")) > MAX_BYTES
     assert files.kept.owned_bytes() <= MAX_BYTES
-    assert 1 < len(files.kept) < 11
+    assert 1 < len(files.kept) < 6
 
 
 def test_files_give_way_when_memory_is_short(files: FileCache, runtime: MemoryRuntime) -> None:

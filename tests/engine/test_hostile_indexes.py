@@ -31,7 +31,7 @@ FILES = int(os.environ.get("MEMBUDGET_HOSTILE_FILES", "100"))
 DIMENSION = 16
 WRITES = 10
 """Each so many-th changed generation is written to and sealed as well."""
-WRITTEN_FILES = ["chunks.sqlite", "dead.bits", "index.faiss", "manifest.json", "vectors.f32"]
+WRITTEN_FILES = ["chunks.sqlite", "chunks.texts", "dead.bits", "index.faiss", "manifest.json", "vectors.f32"]
 
 _FUZZING = """
 import random, shutil, sys, tempfile
@@ -90,7 +90,7 @@ for number in range(count):
         try:
             rows = [row for _, row in collection.find(vector, 5)]
             assert all(0 <= row < manifest.count for row in rows), rows
-            collection.chunks_at(rows)
+            collection.texts_at(rows)
         except EngineError:
             refused += 1
         collection.close()

@@ -24,6 +24,7 @@ from membudget_engine.metrics import EngineCollector
 from membudget_engine.search import Search
 from membudget_engine.segment import Segment
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStore
+from membudget_engine.stores.chunk_texts import EncodedChunks
 from membudget_runtime.arena import page_bytes
 from membudget_runtime.memory_runtime import MemoryRuntime
 
@@ -127,7 +128,7 @@ def _scrape(indexes: dict[str, MappedIndex], generation: Generation, runtime: Me
         (folder,) = generation.segments
         dead = (DeadRows(generation.manifest.count),)
         collections = {
-            name: Collection(name, generation, (Segment(folder, index, store),), dead)
+            name: Collection(name, generation, (Segment(folder, index, store, EncodedChunks(store)),), dead)
             for name, index in indexes.items()
         }
         registry = CollectorRegistry()

@@ -27,6 +27,7 @@ from membudget_engine.index.manifest import (
     write_manifest,
 )
 from membudget_engine.stores.chunk_store import CHUNKS_FILE
+from membudget_engine.stores.chunk_texts import TEXTS_FILE
 
 _CONTENT = b"vectors" * 300_000
 
@@ -91,7 +92,7 @@ def _segmented(manifest: Manifest, count: int) -> Manifest:
     """Of so many segments as large as they get: Compact and reduced, every figure at its longest."""
     entry = FileEntry(bytes=2**40, sha256="a" * 64)
     reduced = Reduced(full_dimension=8_192, explained=0.9123456789012345, recall=0.9123456789012345)
-    files = (CHUNKS_FILE, VECTORS_FILE, CODES_FILE, ROWS_FILE, ORDER_FILE, REDUCTION_FILE)
+    files = (TEXTS_FILE, CHUNKS_FILE, VECTORS_FILE, CODES_FILE, ROWS_FILE, ORDER_FILE, REDUCTION_FILE)
     largest = msgspec.structs.replace(
         manifest, collection="c" * 63, count=2**40, dimension=4_096, index_type="IVFRaBitQ", nlist=1_000, nprobe=1_000,
         representation="Compact", code_bits=2, rerank=10**6, recall=0.9123456789012345, sealed=2**50,

@@ -23,9 +23,8 @@ from membudget_engine.collection import open_collections
 from membudget_engine.embedder import HashingEmbedder
 from membudget_engine.metrics import EngineCollector
 from membudget_engine.rooms import Rooms
-from membudget_engine.search import Answer, AnsweredBy, Search, Unanswered
+from membudget_engine.search import AnsweredBy, Search
 from membudget_runtime.bounds import start_budgets
-from membudget_runtime.component import Ranking
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 QUERY = "open a stream reader"
@@ -59,43 +58,25 @@ def test_an_identical_query_is_answered_from_the_query_cache(search: Search, roo
     assert rooms.queries.kept.counters.hits == 1
 
 
-def test_the_whole_answer_is_asked_for_first(search: Search, rooms: Rooms) -> None:
-    """R-E06: what is in memory whole takes neither the chunk store nor a look at the rows."""
+def test_a_known_question_takes_neither_index_nor_chunk_store(search: Search, rooms: Rooms) -> None:
+    """R-E06: to the byte, by words and by meaning; what the larger room knows, the smaller one is not asked for."""
     first = search.answer("small", QUERY, 5)
-    search.catalog.collections["small"].segments[0].chunks.close()
+    (segment,) = search.catalog.collections["small"].segments
+    segment.index.close()
+    segment.chunks.close()
 
-    again = search.answer("small", QUERY, 5)
-
-    assert (again.answered_by, bytes(again.hits)) == (AnsweredBy.SAME_WORDS, bytes(first.hits))
-    assert rooms.queries.kept.counters.hits == 0
-
-
-def _let_go_of_the_whole_answer(rooms: Rooms) -> None:
-    """As where memory is short."""
-    assert rooms.semantic.answers.evict(1, Priority.MEDIUM, Ranking()).entries == 1
-
-
-def test_many_more_questions_are_answered_from_what_was_found(search: Search, rooms: Rooms) -> None:
-    """R-E06: to the byte, by words and by meaning, without the index; and are whole again from then on."""
-    first = search.answer("small", QUERY, 5)
-    _let_go_of_the_whole_answer(rooms)
-    rooms.queries.kept.clear()
-    search.catalog.collections["small"].segments[0].index.close()
-
-    asked = [search.known("small", query, 5) for query in (QUERY, "Open a STREAM: reader!")]
-    again = [search.found(one) for one in asked if isinstance(one, Unanswered)]
+    again = [search.answer("small", query, 5) for query in (QUERY, "Open a STREAM: reader!")]
 
     assert [(answer.answered_by, bytes(answer.hits)) for answer in again] == [
         (AnsweredBy.SAME_WORDS, bytes(first.hits)),
         (AnsweredBy.SAME_MEANING, bytes(first.hits)),
     ]
-    assert isinstance(search.known("small", QUERY, 5), Answer)
+    assert rooms.queries.kept.counters.hits == 0
 
 
 def test_what_was_found_costs_a_tenth_of_the_answer(search: Search, rooms: Rooms) -> None:
     """R-E06: rows, scores and a vector of int8."""
     answer = search.answer("small", QUERY, 50)
-    _let_go_of_the_whole_answer(rooms)
 
     (use,) = rooms.semantic.answers.collections()
     assert (use.entries, use.owned_bytes < 1600 < len(bytes(answer.hits)) / 10) == (1, True)
@@ -108,7 +89,7 @@ def test_found_rows_come_back_as_they_were(found: list[FoundRow]) -> None:
 
 
 def test_it_keeps_rows_a_hundredth_of_the_answer(search: Search, rooms: Rooms) -> None:
-    """R-E06: so that it outlives whole answers where memory is short."""
+    """R-E06: so that nothing is gained by evicting from it."""
     answer = search.answer("small", QUERY, 50)
 
     (use,) = rooms.queries.kept.collections()
@@ -191,7 +172,7 @@ def test_what_left_with_its_generation_is_in_no_room(
         (hit,) = msgspec.json.decode(search.answer("small", QUERY, 1).hits)
         search.chunk_body("small", hit["chunk"]["id"])
         held = (rooms.semantic.answers, rooms.queries.kept, rooms.responses.kept)
-        assert [2, 1, 1] == [len(cache) for cache in held]
+        assert [1, 1, 1] == [len(cache) for cache in held]
 
         rooms.forget("small")
 

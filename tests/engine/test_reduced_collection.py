@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from engine.engine_process import EngineProcess, wait_until
+from engine.shown import shown_chunks
 from engine.written import EMBEDDER, Written, note, renamed, written
 from membudget_engine.build_command import build_sources
 from membudget_engine.collection import open_collections
@@ -123,8 +124,8 @@ def _answers(opened: Written) -> list[dict[str, float]]:
     with opened.catalog.use("core") as core:
         for query in (*QUERIES, "count the marmots"):
             found = core.find(EMBEDDER.embed([query]), 10)
-            chunks = core.chunks_at([row for _, row in found])
-            asked.append({chunk.id: score for (score, _), chunk in zip(found, chunks, strict=True) if chunk})
+            chunks = shown_chunks(core, [row for _, row in found])
+            asked.append({chunk.id: score for (score, _), chunk in zip(found, chunks, strict=True)})
     return asked
 
 

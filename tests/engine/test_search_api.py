@@ -14,8 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from engine.asgi import ask_application
 from engine.engine_process import EngineProcess, Reply, ask, search_body, status_bytes
-from membudget_contract.policy import Priority
-from membudget_contract.profiles import SEMANTIC_CACHE
+from engine.page_cache import drop_from_page_cache
 from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
@@ -24,7 +23,7 @@ from membudget_engine.search import Search
 from membudget_engine.search_api import SearchApi, SearchRequest
 from membudget_engine.settings import MAX_BODY_BYTES, MAX_HITS, WAITING_QUERIES, query_workers
 from membudget_engine.stores.chunk_store import ChunkStore
-from membudget_runtime.component import Ranking
+from membudget_engine.stores.chunk_texts import TEXTS_FILE
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 AGENTS = 20
@@ -223,12 +222,13 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(engine: Engi
 
 
 @pytest.mark.parametrize(
-    ("at_work", "whole", "expected"),
+    ("at_work", "held", "expected"),
     [(WAITING_QUERIES, True, [200, 503]), (query_workers(), False, [200])],
-    ids=["whole in memory, and a new one refused", "to be put together from what was found"],
+    ids=["in memory, and a new one refused", "to be put together from the disk"],
 )
+@pytest.mark.usefixtures("page_cache_tells")
 def test_a_known_answer_is_given_while_every_worker_is_at_something_long(
-    small_data: Path, runtime: MemoryRuntime, at_work: int, expected: list[int], *, whole: bool
+    small_data: Path, runtime: MemoryRuntime, at_work: int, expected: list[int], *, held: bool
 ) -> None:
     """R-E21: it waits behind no search."""
     embedder, ended = HashingEmbedder(), threading.Event()
@@ -236,9 +236,9 @@ def test_a_known_answer_is_given_while_every_worker_is_at_something_long(
         closing(Catalog(open_collections(small_data, embedder))) as catalog,
         closing(SearchApi(_asked(catalog, embedder, runtime), CollectorRegistry(), lambda _: None)) as api,
     ):
-        if not whole:
-            (answers,) = (part for part in runtime.ledger.components if part.name == SEMANTIC_CACHE)
-            assert answers.evict(1, Priority.MEDIUM, Ranking()).entries == 1
+        if not held:
+            (segment,) = catalog.collections["small"].segments
+            drop_from_page_cache(segment.folder.directory / TEXTS_FILE)
 
         async def statuses() -> list[int]:
             ask = partial(ask_application, api, "POST", "/v1/search")

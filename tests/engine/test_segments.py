@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from engine.engine_process import wait_until
+from engine.shown import shown_chunks
 from engine.written import EMBEDDER, Written, note, notes, written
 from membudget_engine import publishing as publishing_module
 from membudget_engine.catalog import Catalog
@@ -56,7 +57,7 @@ def _sealed(data: Path) -> dict[str, str]:
     core = open_collections(data, EMBEDDER)["core"]
     try:
         rows = [row for _, row in core.find(EMBEDDER.embed(["anything at all"]), 10_000)]
-        found = {chunk.id: chunk.source for chunk in core.chunks_at(rows) if chunk is not None}
+        found = {chunk.id: chunk.source for chunk in shown_chunks(core, rows)}
         assert (len(found), len(rows)) == (core.count, core.count)
         assert all(core.chunk(chunk_id) is not None for chunk_id in found)
         return found

@@ -10,19 +10,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from engine.engine_process import status_bytes
 from membudget_contract.control_api import FreeRequest, Means
-from membudget_contract.policy import Priority
-from membudget_contract.quantities import MIB
 from membudget_engine.caches.semantic_cache import SIMILAR_FROM, SemanticCache
 from membudget_engine.reduction.quantization import Int8
-from membudget_runtime.bounds import start_budgets
-from membudget_runtime.component import Ranking
 from membudget_runtime.memory_runtime import MemoryRuntime
 
 DIMENSION = 384
@@ -115,48 +110,6 @@ def test_a_spilled_answer_is_still_found_by_meaning(cache: SemanticCache, runtim
 
     assert cache.answers.spilled_bytes() > 100_000
     assert cache.same_meaning("core", TAG, 5, _vector(1)) == random.Random(1).randbytes(100_000)
-
-
-def test_whole_answers_go_before_anything_that_was_found(cache: SemanticCache) -> None:
-    """R-E06, R-E13: what can be put together again goes first, however much later it came."""
-    for number in range(200):
-        cache.keep("core", TAG, 5, f"query {number}", _vector(number), b"rows")
-    for number in range(200):
-        cache.keep_whole("core", TAG, 5, f"query {number}", random.Random(number).randbytes(4_000))
-    held: list[tuple[int, int]] = [(_found(cache, 200), _whole(cache, 200))]
-    while cache.answers.evict(1, Priority.MEDIUM, Ranking()).progressed():
-        held.append((_found(cache, 200), _whole(cache, 200)))
-
-    assert held[0] == (200, 200)
-    assert all(found == 200 for found, whole in held if whole)
-    assert held[-1] == (0, 0)
-
-
-def test_where_memory_is_short_none_is_kept_whole_and_what_was_found_stays(tmp_path: Path) -> None:
-    """R-E06: whole answers take what is free, and give it back to what is found later."""
-    ceilings = {"semanticCache": 5 * MIB}
-    with closing(MemoryRuntime(tmp_path, {"MEMBUDGET_TOTAL": "16Gi"})) as runtime:
-        cache = SemanticCache(runtime, DIMENSION)
-        runtime.apply(msgspec.structs.replace(start_budgets({"MEMBUDGET_TOTAL": "16Gi"}), components=ceilings))
-        kept: list[int] = []
-        for number in range(6_000):
-            cache.keep("core", TAG, 5, f"query {number}", _vector(number), b"rows" * 30)
-            cache.keep_whole("core", TAG, 5, f"query {number}", random.Random(number).randbytes(2_500))
-            if number % 1_000 == 500:
-                kept.append(_whole(cache, number))
-
-        assert kept[0] == 500
-        assert kept[-1] == 0
-        assert _found(cache, 6_000) > 5_000
-        assert cache.answers.owned_bytes() <= 5 * MIB
-
-
-def _found(cache: SemanticCache, count: int) -> int:
-    return sum(cache.same_words("core", TAG, 5, f"query {number}") is not None for number in range(count))
-
-
-def _whole(cache: SemanticCache, count: int) -> int:
-    return sum(cache.whole("core", TAG, 5, f"query {number}") is not None for number in range(count))
 
 
 def test_a_vector_that_compresses_to_its_own_length_is_found_as_any_other(runtime: MemoryRuntime) -> None:

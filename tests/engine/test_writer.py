@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.engine_process import wait_until
+from engine.shown import shown_chunks
 from engine.written import EMBEDDER, Written, note, notes, written
 from membudget_contract.profiles import INDEX
 from membudget_contract.quantities import MIB
@@ -315,7 +316,7 @@ def test_a_collection_of_given_vectors_takes_only_vectors_of_its_dimension(opene
     with opened.catalog.use("given") as given_vectors:
         found = given_vectors.find(vectors[3:4], 1)
         assert given_vectors.manifest.embedder == "given-8"
-        assert [chunk.id for chunk in given_vectors.chunks_at([found[0][1]]) if chunk] == ["note-3"]
+        assert ["note-3"] == [chunk.id for chunk in shown_chunks(given_vectors, [found[0][1]])]
     with pytest.raises(WriteInvalid, match="takes no text"):
         opened.writer.upsert("given", [note(1, "x")])
     with pytest.raises(WriteInvalid, match="8 places"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.shown import shown_chunks
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
 from membudget_engine.embedder import HashingEmbedder
@@ -33,14 +34,13 @@ class Written:
         with self.catalog.use(name) as opened:
             vectors = EMBEDDER.embed(["anything at all"])
             found = opened.find(vectors, opened.manifest.count + 10_000)
-            chunks = opened.chunks_at([row for _, row in found])
-            return {chunk.id: chunk.source for chunk in chunks if chunk is not None}
+            return {chunk.id: chunk.source for chunk in shown_chunks(opened, [row for _, row in found])}
 
     def best(self, name: str, query: str, hits: int = 1) -> list[str]:
         """The ids that answer a query, best first."""
         with self.catalog.use(name) as opened:
             found = opened.find(EMBEDDER.embed([query]), hits)
-            return [chunk.id for chunk in opened.chunks_at([row for _, row in found]) if chunk is not None]
+            return [chunk.id for chunk in shown_chunks(opened, [row for _, row in found])]
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from membudget_engine.overlay import Overlay
 from membudget_engine.reduction.pca import Reduction, read_reduction
 from membudget_engine.segment import Segment
 from membudget_engine.segment_search import Found, Question, find_nearest
+from membudget_engine.stores.chunk_texts import Text
 from membudget_engine.stores.segment_chunks import SegmentChunks
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ class Collection:
     def __post_init__(self) -> None:
         manifest = msgspec.json.encode(self.manifest)
         object.__setattr__(self, "_manifest_digest", hashlib.blake2b(manifest, digest_size=8).digest())
-        object.__setattr__(self, "chunks", SegmentChunks([segment.chunks for segment in self.segments]))
+        stores, texts = [one.chunks for one in self.segments], [one.texts for one in self.segments]
+        object.__setattr__(self, "chunks", SegmentChunks(stores, texts))
 
     @property
     def tag(self) -> bytes:
@@ -93,7 +95,7 @@ class Collection:
     def find(self, vector: Vectors, hits: int, effort: Effort = Effort.FULL) -> list[Found]:
         """Scores and rows of the chunks nearest to one vector, of shape (1, dimension), best first.
 
-        Rows mean something to `chunks_at` as long as the tag stays. Raises as the index's search.
+        Rows mean something to `texts_at` as long as the tag stays. Raises as the index's search.
         """
         if self.reduction is None:
             return self._nearest(vector, hits, effort)
@@ -117,17 +119,27 @@ class Collection:
         """Anonymous bytes of a query for so many hits: rows of all segments are compared together."""
         return query_bytes(self.manifest, hits)
 
-    def chunks_at(self, rows: Sequence[int]) -> list[Chunk | None]:
-        """The chunks of rows that were found; None for one that was deleted meanwhile. Raises ChunkStoreInvalid."""
+    def texts_at(self, rows: Sequence[int]) -> list[Text | None]:
+        """The chunks of rows that were found, as JSON; None for one that was deleted meanwhile.
+
+        Raises ChunkMissing, ChunkStoreInvalid, OSError.
+        """
         overlay = self.overlay
         if overlay is None:
-            return [*self.chunks.get(rows)]
+            return [*self.chunks.texts(rows)]
         written = {row: chunk_id for row in rows if (chunk_id := overlay.written_id(row)) is not None}
         newest = overlay.log.chunks(written.values())
         sealed = [row for row in rows if row not in written]
-        found: dict[int, Chunk | None] = {row: newest.get(chunk_id) for row, chunk_id in written.items()}
-        found.update(zip(sealed, self.chunks.get(sealed), strict=True))
+        found: dict[int, Text | None] = {
+            row: msgspec.json.encode(newest[chunk_id]) if chunk_id in newest else None
+            for row, chunk_id in written.items()
+        }
+        found.update(zip(sealed, self.chunks.texts(sealed), strict=True))
         return [found[row] for row in rows]
+
+    def held_texts_at(self, rows: Sequence[int]) -> list[Text] | None:
+        """The same where memory has them all; None where a disk would be waited for. Raises as `texts_at`."""
+        return self.chunks.held_texts(rows) if all(map(self.is_sealed, rows)) else None
 
     def chunk(self, chunk_id: str) -> Chunk | None:
         """The chunk of this id, or None."""

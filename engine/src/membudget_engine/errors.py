@@ -63,15 +63,15 @@ class QueryInvalid(EngineError):
 
 
 class ChunkStoreInvalid(EngineError):
-    """A chunk store is no chunk store, of another version, or damaged; or a chunk to be written came twice."""
+    """A chunk store, or its texts, is none, of another version, or damaged; or a chunk to be written came twice."""
 
 
 class ChunkStoreClosed(EngineError):
-    """The chunk store was closed, as after a reload: ask the collection for its present store."""
+    """The chunk store, or its texts, was closed, as after a reload: ask the collection for its present store."""
 
 
 class ChunkMissing(EngineError):
-    """A row that the store does not have: index and store are of different generations."""
+    """A row that the store, or its texts, does not have: index and store are of different generations."""
 
 
 class BuildFailed(EngineError):

@@ -1,7 +1,7 @@
 """Answers queries: caches first, then embedding, index and chunks.
 
 Covers: one query from text to hits with their source, and counting. Does not cover HTTP (`search_api`). Every method
-may be called from any thread; `known` is the one for a loop, as it reads nothing but memory.
+may be called from any thread; `known` is the one for a loop, as it waits for no disk and reads little.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from membudget_engine.index.effort import Effort
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.query_room import QueryRoom
 from membudget_engine.settings import MAX_HITS, MAX_QUERY_CHARACTERS
+from membudget_engine.stores.chunk_texts import Text
 
 _NO_HITS: Final = b"[]"
 
@@ -58,15 +59,22 @@ class Answer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A question whose answer is not in memory whole."""
+    """A question that cannot be answered from memory alone."""
 
     collection: str
     query: str
     hits: int
+    tag: bytes
+    """Of the collection as it was looked at."""
+    rows: bytes | None
+    """What was found for the same words before, where that is in memory."""
     on_disk: bool
-    """Whether the whole answer was spilled."""
-    found: bool
-    """Whether the caches know what answers it: then it takes neither embedder nor index."""
+    """Whether it was spilled."""
+
+    @property
+    def found(self) -> bool:
+        """Whether the caches know what answers it: then it takes neither embedder nor index."""
+        return self.rows is not None or self.on_disk
 
 
 class Search:
@@ -102,20 +110,41 @@ class Search:
         return known if isinstance(known, Answer) else self.found(known)
 
     def known(self, collection: str, query: str, hits: int) -> Answer | Unanswered:
-        """The answer, where the whole of it is in memory under the same words. Raises as `answer`."""
+        """The answer, where memory has what was found for the same words and its texts. Raises as `answer`."""
         with self.catalog.use(collection) as opened:
             _check_question(opened, query, hits)
-            recalled = self._cache.recalled(collection, opened.tag, hits, query)
-        if recalled.whole is None:
-            return Unanswered(collection, query, hits, recalled.on_disk, recalled.found)
-        return self._counted(collection, AnsweredBy.SAME_WORDS, recalled.whole)
+            tag = opened.tag
+            rows, on_disk = self._cache.in_memory(collection, tag, hits, query)
+            if rows is None and self._queries is not None:
+                rows = self._queries.same_query(collection, tag, hits, query)
+            answer = None if rows is None else _held(opened, unpacked_rows(rows))
+        if answer is None:
+            return Unanswered(collection, query, hits, tag, rows, on_disk)
+        return self._counted(collection, AnsweredBy.SAME_WORDS, answer)
 
-    def found(self, asked: Unanswered) -> Answer:
-        """The answer as chunk store, embedder and index give it. Raises as `answer`."""
+    def recalled(self, asked: Unanswered) -> Answer | None:
+        """The answer from what the caches know by now, and the disk; None when they know none. Raises as `answer`."""
         with self.catalog.use(asked.collection) as opened:
             _check_question(opened, asked.query, asked.hits)
-            answered_by, answer = self._found(opened, asked)
-        return self._counted(asked.collection, answered_by, answer)
+            tag = opened.tag
+            rows = asked.rows if asked.tag == tag else None
+            if rows is None:
+                rows = self._cache.same_words(asked.collection, tag, asked.hits, asked.query)
+            if rows is None:
+                return None
+            encoded = _encoded(opened, unpacked_rows(rows))
+        return self._counted(asked.collection, AnsweredBy.SAME_WORDS, encoded)
+
+    def found(self, asked: Unanswered) -> Answer:
+        """The answer, at last from embedder and index. Raises as `answer`."""
+        # Others may have asked the same while this waited for a worker.
+        answer = self.recalled(asked)
+        if answer is not None:
+            return answer
+        with self.catalog.use(asked.collection) as opened:
+            _check_question(opened, asked.query, asked.hits)
+            answered_by, encoded = self._found(opened, asked.query, asked.hits)
+        return self._counted(asked.collection, answered_by, encoded)
 
     def nearest(self, collection: str, vector: Sequence[float], hits: int) -> Answer:
         """The `hits` chunks nearest to a vector; nothing of it is cached. Raises as `answer`."""
@@ -144,21 +173,16 @@ class Search:
                 self._responses.keep(collection, tag, chunk, body)
             return body
 
-    def _found(self, collection: Collection, asked: Unanswered) -> tuple[AnsweredBy, bytes]:
+    def _found(self, collection: Collection, query: str, hits: int) -> tuple[AnsweredBy, bytes]:
         # Once: what is written while this query runs makes another tag, and its answer stays under this one.
-        tag, query, hits = collection.tag, asked.query, asked.hits
-        known = self._same_words(collection, tag, asked)
-        if known is not None:
-            return AnsweredBy.SAME_WORDS, known
+        tag = collection.tag
         vector = self._embedder.embed_query(query, collection.name)
         if not vector.any():
             # Only signs or stop words: as near to every chunk and every former query as to none.
             return AnsweredBy.INDEX, _NO_HITS
         known = self._cache.same_meaning(collection.name, tag, hits, vector[0])
         if known is not None:
-            encoded = _encoded(collection, unpacked_rows(known))
-            self._cache.keep_whole(collection.name, tag, hits, query, encoded)
-            return AnsweredBy.SAME_MEANING, encoded
+            return AnsweredBy.SAME_MEANING, _encoded(collection, unpacked_rows(known))
         with self._effort(collection, hits) as effort:
             found = collection.find(vector, hits, effort)
             encoded = _encoded(collection, found)
@@ -169,22 +193,7 @@ class Search:
         if self._queries is not None:
             self._queries.keep(collection.name, tag, hits, query, rows)
         self._cache.keep(collection.name, tag, hits, query, vector[0], rows)
-        self._cache.keep_whole(collection.name, tag, hits, query, encoded)
         return AnsweredBy.INDEX, encoded
-
-    def _same_words(self, collection: Collection, tag: bytes, asked: Unanswered) -> bytes | None:
-        name, hits, query = collection.name, asked.hits, asked.query
-        whole = self._cache.whole(name, tag, hits, query) if asked.on_disk else None
-        if whole is not None:
-            return whole
-        rows = None if self._queries is None else self._queries.same_query(name, tag, hits, query)
-        if rows is None:
-            rows = self._cache.same_words(name, tag, hits, query)
-        if rows is None:
-            return None
-        encoded = _encoded(collection, unpacked_rows(rows))
-        self._cache.keep_whole(name, tag, hits, query, encoded)
-        return encoded
 
     def _effort(self, collection: Collection, hits: int) -> AbstractContextManager[Effort]:
         """Raises NoRoom."""
@@ -209,8 +218,22 @@ def _check_hits(hits: int) -> None:
         raise QueryInvalid(f"{hits} hits asked; ask for 1 to {MAX_HITS}")
 
 
-def _encoded(collection: Collection, found: list[FoundRow]) -> bytes:
-    chunks = collection.chunks_at([row for _, row in found])
-    # A chunk deleted since it was found is no hit.
-    held = [Hit(score, chunk) for (score, _), chunk in zip(found, chunks, strict=True) if chunk is not None]
-    return msgspec.json.encode(held)
+def _encoded(collection: Collection, found: Sequence[FoundRow]) -> bytes:
+    return _hits(found, collection.texts_at([row for _, row in found]))
+
+
+def _held(collection: Collection, found: Sequence[FoundRow]) -> bytes | None:
+    texts = collection.held_texts_at([row for _, row in found])
+    return None if texts is None else _hits(found, texts)
+
+
+def _hits(found: Sequence[FoundRow], texts: Sequence[Text | None]) -> bytes:
+    """As msgspec encodes a list of `Hit`. A chunk deleted since it was found is no hit."""
+    pairs = zip(found, texts, strict=True)
+    return b"[%s]" % b",".join(
+        [
+            b'{"score":%s,"chunk":%s}' % (msgspec.json.encode(score), text)
+            for (score, _), text in pairs
+            if text is not None
+        ]
+    )

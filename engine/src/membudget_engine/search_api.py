@@ -1,8 +1,8 @@
 """The search API over HTTP, for agents and probes.
 
 Covers: routes, and a limit on waiting queries. Does not cover what a query does (`search`), bodies and errors
-(`http_answers`), nor starting and stopping the server (`lifecycle`). The loop moves bytes and gives answers that are in
-memory whole; whatever reads a file or compares vectors runs in worker threads, what the caches know in one of its own.
+(`http_answers`), nor starting and stopping the server (`lifecycle`). The loop moves bytes and gives answers that memory
+has; whatever reads a file or compares vectors runs in worker threads, what the caches know in one of its own.
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ class SearchApi:
         known = search.known(asked.collection, asked.query, asked.hits)
         if isinstance(known, Answer):
             return known
-        return await self.in_worker(lambda: search.found(known), self._recall if known.found else None)
+        recalled = await self.in_worker(lambda: search.recalled(known), self._recall) if known.found else None
+        return recalled or await self.in_worker(lambda: search.found(known))
 
     async def _get_chunk(self, request: Request) -> Response:
         self.refuse_while_stopping()

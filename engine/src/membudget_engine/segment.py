@@ -24,6 +24,7 @@ from membudget_engine.index.generations import SegmentFolder
 from membudget_engine.index.loaded import Index, LoadedIndex
 from membudget_engine.index.mapped import MappedIndex, RowIds
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStore
+from membudget_engine.stores.chunk_texts import TEXTS_FILE, ChunkTexts, EncodedChunks, Texts
 
 _Found = TypeVar("_Found")
 
@@ -31,11 +32,12 @@ _Found = TypeVar("_Found")
 class Segment:
     """Open for as long as somebody holds it; whoever opened it does."""
 
-    def __init__(self, folder: SegmentFolder, index: Index, chunks: ChunkStore) -> None:
+    def __init__(self, folder: SegmentFolder, index: Index, chunks: ChunkStore, texts: Texts) -> None:
         """Use open()."""
         self.folder = folder
         self.index = index
         self.chunks = chunks
+        self.texts = texts
         self._holders = 1
         self._counting = threading.Lock()
 
@@ -57,7 +59,10 @@ class Segment:
                 raise ChunkStoreInvalid(
                     f"{folder.directory} has {chunks.count()} chunks, its manifest says {manifest.count}: rebuild it"
                 )
-            segment = cls(folder, index, chunks)
+            texts = EncodedChunks(chunks)
+            if TEXTS_FILE in manifest.files:
+                texts = ChunkTexts(folder.directory / TEXTS_FILE, manifest.count)
+            segment = cls(folder, index, chunks, texts)
             on_failure.pop_all()
         return segment
 
@@ -76,6 +81,7 @@ class Segment:
             if self._holders:
                 return
         self.index.close()
+        self.texts.close()
         self.chunks.close()
 
     def find(self, vector: Vectors, hits: int, dead: DeadRows, effort: Effort) -> tuple[Vectors, RowIds]:

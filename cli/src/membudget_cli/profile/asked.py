@@ -23,7 +23,7 @@ from membudget_contract.decoding import decode_json
 HITS: Final = 10
 REQUEST_SECONDS: Final = 30.0
 PAUSE_SECONDS: Final = 0.03
-"""Between an answer and the next question, as an agent reads it; as in the demo."""
+"""Between an answer and the next question, as in the demo: 20 agents with such pauses fill two processors."""
 READS_EVERY: Final = 4
 """In one of so many turns the agent opens the best hit's file and adds to its conversation."""
 TURN_CHARACTERS: Final = 4_000
@@ -32,7 +32,9 @@ TURN_CHARACTERS: Final = 4_000
 class Asked:
     """Agents, each with its questions, and the ports of the engines by name."""
 
-    def __init__(self, ports: Mapping[str, int], questions: Sequence[Sequence[Query]]) -> None:
+    def __init__(
+        self, ports: Mapping[str, int], questions: Sequence[Sequence[Query]], pause_seconds: float = PAUSE_SECONDS
+    ) -> None:
         self.seconds: dict[str, list[float]] = {name: [] for name in ports}
         self.answered_by: dict[str, Counter[str]] = {name: Counter() for name in ports}
         self.failures: Counter[str] = Counter()
@@ -40,6 +42,7 @@ class Asked:
         """Counted when their agents have ended."""
         self.turns = 0
         self._ports = ports
+        self._pause_seconds = pause_seconds
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._threads = [
@@ -81,7 +84,7 @@ class Asked:
                     self.answered_by[client.name][answered_by] += 1
             with self._lock:
                 self.turns += 1
-            self._stopped.wait(PAUSE_SECONDS)
+            self._stopped.wait(self._pause_seconds)
         for client in clients:
             client.close()
             with self._lock:

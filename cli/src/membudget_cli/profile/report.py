@@ -159,7 +159,7 @@ def _workload(workload: Workload) -> str:
         f"{100 * (1 - phase.ours.anonymous_bytes / phase.naive.anonymous_bytes):.0f} % fewer anonymous"
         for phase in workload.phases
     )
-    lost = sum(phase.ours.conversations_lost for phase in workload.phases)
+    lost, pause = sum(phase.ours.conversations_lost for phase in workload.phases), workload.phases[-1].pause_seconds
     failures = "".join(f"- {count} x {text}\n" for text, count in workload.failures.items())
     return f"""## The whole workload, and a naive build
 
@@ -167,7 +167,9 @@ membudget's engine with its sidecar under a budget of {mebibytes(workload.budget
 what one builds first: the same index file loaded, and answers, vectors, chunks, files and conversations in dicts that
 nothing bounds (`measured/naive_engine.py`; same embedder, HTTP server, number of workers, the same answers).
 {workload.agents} agents ask each question of both, one after the other, so both are timed in the same moments. In each
-fourth turn an agent opens the best hit's file and adds to its conversation. Resident memory at the end of each phase:
+fourth turn an agent opens the best hit's file and adds to its conversation. The agents ask as fast as the machine
+answers, and the last questions with pauses of {pause:g} s: a full machine's times are those of a queue, which grow
+much faster than the processor time of a question. Resident memory at the end of each phase:
 
 {_table(names, rows)}
 {savings}. Conversations that gave way to other bytes, and were begun anew: {lost}.

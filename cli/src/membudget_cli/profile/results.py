@@ -102,6 +102,8 @@ class Phase(msgspec.Struct, frozen=True):
     """Least, median and largest share of the budget in the second half of the phase."""
     transitions: int
     """Of the ladder, since the start."""
+    pause_seconds: float
+    """Of an agent between two questions."""
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -110,7 +112,8 @@ class Workload(msgspec.Struct, frozen=True):
     budget_bytes: int
     soft_percent: float
     agents: int
-    phases: tuple[Phase, ...]
+    phases: tuple[Phase, Phase, Phase]
+    """What fits, more than fits, and the last of that with pauses."""
     failures: dict[str, int]
     restarts: int
     ours_curve: Curve

@@ -1,7 +1,8 @@
 """The whole workload: the engine under its budget with a sidecar, and the naive build, asked the same at once.
 
 Covers: starting both, the phases, readings from outside. Does not cover a turn of an agent (`asked`) nor the naive
-build (`measured.naive_engine`). First fewer questions than the caches hold answers to, then many more.
+build (`measured.naive_engine`). First fewer questions than the caches hold answers to, then many more, as fast as the
+machine answers; the last of those with pauses, so that times are of a query and not of a queue (docs/decisions/0029).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from membudget_cli.demo.stack import Folders, Stack, running_stack
 from membudget_cli.demo.summary import SOFT_PERCENT
 from membudget_cli.demo.trace import Query, distinct_queries, skewed
 from membudget_cli.figures import quantile
-from membudget_cli.profile.asked import Asked
+from membudget_cli.profile.asked import PAUSE_SECONDS, Asked
 from membudget_cli.profile.outside import anonymous_bytes
 from membudget_cli.profile.results import Curve, Phase, Side, Workload
 from membudget_cli.programs import free_port, running_module, wait_ready
@@ -34,6 +35,8 @@ TOTAL: Final = "150Mi"
 LAST_READINGS: Final = 20
 """A second's worth: what stands at the end of a phase is their median."""
 OURS, NAIVE = "membudget", "naive"
+READING_SECONDS: Final = 0.25
+"""With such pauses 20 agents leave most of two processors idle; who reads an answer takes longer."""
 
 POLICY: Final = """\
 apiVersion: membudget.dev/v1alpha1
@@ -56,17 +59,30 @@ class Load:
     questions: int
     news: bool = False
     """Whether every other question is one that was not asked in this phase before, as long as there are such."""
+    after: int = 0
+    """Goes on after so many questions of the same sequences."""
+    pause_seconds: float = PAUSE_SECONDS
+    """Of an agent between two questions."""
 
     def questions_of(self, agent: int, known: list[Query]) -> list[Query]:
         """Of one of the agents; the same in every run."""
         known = known[: self.distinct]
         again, fresh = skewed(known, agent), iter(known[agent::AGENTS])
         drawn = (next(fresh, next(again)) if self.news and turn % 2 else next(again) for turn in itertools.count())
-        return [*itertools.islice(drawn, self.questions // AGENTS)]
+        return [*itertools.islice(drawn, self.after // AGENTS, (self.after + self.questions) // AGENTS)]
 
 
-LOADS: Final = (Load("what fits", 800, 4_000), Load("more than fits", 20_000, 36_000, news=True))
-QUICK_LOADS: Final = (Load("what fits", 60, 300), Load("more than fits", 1_000, 700, news=True))
+def _loads(fitting: tuple[int, int], distinct: int, fast: int, paused: int) -> tuple[Load, Load, Load]:
+    """Of distinct questions and questions: what fits, more than that, and the last of those with pauses."""
+    return (
+        Load("what fits", *fitting),
+        Load("more than fits", distinct, fast, news=True),
+        Load("with pauses", distinct, paused, news=True, after=fast, pause_seconds=READING_SECONDS),
+    )
+
+
+LOADS: Final = _loads((800, 4_000), 20_000, fast=31_000, paused=3_000)
+QUICK_LOADS: Final = _loads((60, 300), 1_000, fast=600, paused=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +138,12 @@ class _Course:
             phases.append(self._phase(load))
             ends.append(time.time() - self._started)
         ours, naive = self._watched[OURS], self._watched[NAIVE]
+        fits, more, paused = phases
         return Workload(
             budget_bytes=self._client.status().budget_bytes,
             soft_percent=SOFT_PERCENT,
             agents=AGENTS,
-            phases=tuple(phases),
+            phases=(fits, more, paused),
             failures=self._failures,
             restarts=self._stack.restarts(),
             ours_curve=_curve(ours.witness, self._started),
@@ -136,7 +153,7 @@ class _Course:
 
     def _phase(self, load: Load) -> Phase:
         drawn = [load.questions_of(agent, self._known) for agent in range(AGENTS)]
-        asked = Asked({name: side.port for name, side in self._watched.items()}, drawn)
+        asked = Asked({name: side.port for name, side in self._watched.items()}, drawn, load.pause_seconds)
         since, before = time.time(), {name: _processor_seconds(side.pid) for name, side in self._watched.items()}
         asked.start()
         try:
@@ -157,6 +174,7 @@ class _Course:
             naive=sides[NAIVE],
             signal_shares=self._signal_shares((since + until) / 2),
             transitions=self._client.status().transitions,
+            pause_seconds=load.pause_seconds,
         )
 
     def _side(self, name: str, asked: Asked, since: float, processor_seconds: float) -> Side:

@@ -1,7 +1,6 @@
 """Under which keys answers are kept: of one generation, one number of hits, one query.
 
-Covers: keys of what was found, and of the whole answer to the same. Does not cover what they hold (`semantic_cache`,
-`query_cache`).
+Covers: keys. Does not cover what is kept under them (`semantic_cache`, `query_cache`).
 """
 
 from __future__ import annotations
@@ -18,22 +17,10 @@ _DIGEST_BYTES: Final = 14
 KEY_BYTES: Final = SHELF_BYTES + _DIGEST_BYTES
 """24, which the heap rounds to no more than 16."""
 
-_WHOLE: Final = b"w"
-
 
 def query_key(tag: bytes, hits: int, query: str) -> bytes:
     """Of what was found for a query."""
     return shelf(tag, hits) + _digest(query)
-
-
-def whole_key(key: bytes) -> bytes:
-    """Of the whole answer to the same."""
-    return key + _WHOLE
-
-
-def is_whole(key: bytes) -> bool:
-    """Whether it is a whole answer's: longer than that of what was found."""
-    return len(key) > KEY_BYTES
 
 
 def shelf(tag: bytes, hits: int) -> bytes:

@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 from membudget_contract.control_api import Budgets
 from membudget_contract.policy import EVICTABLE, Priority
-from membudget_engine.caches.packed_together import Form, Kept, Name, Packing, Seen
+from membudget_engine.caches.packed_together import Form, Kept, Name, Packing, Packs, Seen
 from membudget_runtime.cache_counters import CacheCounters
 from membudget_runtime.component import CollectionUse, Component, Ranking, Removed
 from membudget_runtime.entry_file import KeptEntry
@@ -82,15 +82,11 @@ class CountedCache(Component):
         max_bytes: int,
         ttl_seconds: float,
         use_renews: bool = False,
-        packs_unused: bool = False,
+        packs: Packs = Packs.AT_ONCE,
         counts_of: Callable[[Budgets], Counts] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`use_renews`: the time to live begins again with each use. `counts_of` reads the numbers from a plan.
-
-        `packs_unused`: a value is kept as it is while it is used. It is compressed by `pack_unused`, and before
-        anything is dropped for its bytes; used again, it is kept as it is again where that fits.
-        """
+        """`use_renews`: the time to live begins again with each use. `counts_of` reads the numbers from a plan."""
         super().__init__(name)
         self.counts = counts
         self.counters = CacheCounters()
@@ -98,7 +94,7 @@ class CountedCache(Component):
         self._max_bytes = max_bytes
         self._ttl = ttl_seconds
         self._use_renews = use_renews
-        self._packs_unused = packs_unused
+        self._packs = packs
         self._counts_of = counts_of
         self._clock = clock
         self._compression = True
@@ -132,14 +128,14 @@ class CountedCache(Component):
             if self._use_renews:
                 kept.expires_at = self._clock() + self._ttl
             self.counters.hits += 1
-            if self._packs_unused:
+            if self._packs is Packs.UNUSED:
                 self._use(kept)
             stored, form = kept.stored, kept.form
         return unpacked(stored) if form is Form.PACKED else stored
 
     def put(self, collection: str, key: bytes, value: bytes) -> bool:
         """Keep a value, in place of an older one under this key; False when there is no room for it."""
-        stored = packed(value) if self._compression and not self._packs_unused else value
+        stored = packed(value) if self._compression and self._packs is Packs.AT_ONCE else value
         form = Form.USED if stored is value else Form.PACKED
         with self._ledger.lock:
             if (collection, key) in self._kept:
@@ -162,7 +158,9 @@ class CountedCache(Component):
             return taken
 
     def pack_unused(self) -> None:
-        """Compress what was not used since the former call. The lock is free meanwhile."""
+        """Compress what was not used since the former call, where the room does so. The lock is free meanwhile."""
+        if self._packs is not Packs.UNUSED:
+            return
         with self._ledger.lock:
             unused = [Seen.now(name, kept) for name, kept in self._kept.items() if kept.form is Form.UNUSED]
             for kept in self._kept.values():
@@ -296,7 +294,7 @@ class CountedCache(Component):
     def _pack_first(self, names: Iterator[Name], target_bytes: int) -> int:
         """Compress those first named until `target_bytes` are freed or the lock was held long enough; how many were."""
         packing = Packing()
-        if self._packs_unused and self._compression:
+        if self._packs is Packs.UNUSED and self._compression:
             for name in names:
                 if packing.saved_bytes >= target_bytes or packing.tried_bytes >= PACKED_AT_ONCE:
                     break
@@ -337,7 +335,7 @@ class CountedCache(Component):
     def _come_down(self, byte_count: int, up_to: Priority) -> None:
         """Compress what is not, then drop, of these classes."""
         freed = self._pack_first(self._evictable(up_to), byte_count)
-        self._evict(self._evictable(up_to), byte_count - freed)
+        self._evict(iter([*self._evictable(up_to)]), byte_count - freed)
 
     def _bound_bytes(self) -> int:
         limit = self._ledger.limit(self)
@@ -356,12 +354,12 @@ class CountedCache(Component):
         return removed.entries
 
     def _evictable(self, up_to: Priority) -> Iterator[Name]:
-        """What an entry of this class may displace: the lowest class first, in a class the oldest use."""
+        """What an entry of this class may displace, while none does: lowest class first, in a class the oldest use."""
         ranking = self._ledger.bounds.ranking
         for priority in EVICTABLE[: up_to.rank + 1]:
             collections = {name for name in self._by_collection if ranking.may_evict(name, priority)}
             if collections:
-                yield from [name for name in self._kept if name[0] in collections]
+                yield from (name for name in self._kept if name[0] in collections)
 
     def _evict(self, names: Iterator[Name], target_bytes: int) -> Removed:
         removed, before = Removed(), self.owned_bytes()

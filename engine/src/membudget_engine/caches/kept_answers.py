@@ -1,8 +1,7 @@
 """Cached answers across a restart: only for the generation they were found in.
 
 What was found is rows (`found_rows`). Those of a generation mean the same in the next life; those written since it was
-sealed are numbered anew from the write log, so that answers with such end with the life that found them. Whole answers
-are put together again.
+sealed are numbered anew from the write log, so that answers with such end with the life that found them.
 
 Covers: what a persist writes of the semantic cache, and taking it back. Does not cover the file
 (`membudget_runtime.entry_file`) nor when (`membudget_runtime.persistence`).
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from membudget_contract.policy import Priority
-from membudget_engine.caches.answer_keys import is_whole
 from membudget_engine.caches.found_rows import unpacked_rows
 from membudget_engine.caches.semantic_cache import SemanticCache, found_in, kept_value
 from membudget_engine.catalog import Catalog
@@ -37,7 +35,7 @@ class KeptAnswers:
     def saved(self, priority: Priority) -> Iterator[KeptEntry]:
         """The answers of one class, the last to go first."""
         for entry in self._cache.answers.saved(priority):
-            if not is_whole(entry.key) and self._outlives(entry):
+            if self._outlives(entry):
                 yield entry._replace(attachment=FORM)
 
     def restore(self, kept: KeptEntry) -> bool:

@@ -17,6 +17,16 @@ Name = tuple[str, bytes]
 """Collection and key."""
 
 
+class Packs(Enum):
+    """When a room compresses its values, as long as its plan has it compress at all."""
+
+    AT_ONCE = auto()
+    UNUSED = auto()
+    """By `pack_unused`, and before any goes for its bytes; used again, it is kept as it is where that fits."""
+    NEVER = auto()
+    """Where a value is had again sooner than it is inflated."""
+
+
 class Form(Enum):
     """How a value is kept."""
 

@@ -1,8 +1,8 @@
 """Which chunks answer a query, by its words: rows and scores, a dozen bytes for each hit.
 
 Covers: the same question again within three minutes, answered without embedding or index: a room so small that nothing
-is gained by evicting from it. Does not cover the rows (`found_rows`), the chunks' texts, which come from the chunk
-store, nor what is found by meaning (`semantic_cache`).
+is gained by evicting from it. Does not cover the rows (`found_rows`), the chunks' texts (`stores.chunk_texts`),
+nor what is found by meaning (`semantic_cache`).
 """
 
 from __future__ import annotations

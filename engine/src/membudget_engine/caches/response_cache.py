@@ -1,7 +1,7 @@
 """Whole responses to look-ups by name: what was put together and encoded once is sent again as it is.
 
 Covers: encoded chunks by collection, generation and id. Does not cover searches: which chunks answer a query stands in
-the query cache, and whole answers in the semantic cache. An agent that got its hits fetches the same few chunks again
+the query cache and in the semantic cache. An agent that got its hits fetches the same few chunks again
 and again; from here it costs neither SQLite nor a decompression.
 """
 

@@ -1,12 +1,10 @@
 """Answers to queries, found again for the same words and for nearly the same meaning.
 
 Covers: what was found for a query (`found_rows`), by its exact words, then by similarity, with its vector as one value;
-whole answers, by their words, as long as there is room beside; the bytes of both and of the vectors' sketches in one
-component. Does not cover searching (`search`), keys (`answer_keys`), sketches (`sketches`) nor bounds
-(`membudget_runtime`): eviction takes what was found, vector and sketch together.
-
-A whole answer has five times the bytes of what was found, from which the chunk store gives it anew. So it is kept only
-where much room is free, and all of them go before anything that was found (`answer_order`).
+its bytes and those of the vectors' sketches in one component. Does not cover searching (`search`), keys
+(`answer_keys`), sketches (`sketches`) nor bounds (`membudget_runtime`): eviction takes what was found, vector and
+sketch together. A whole answer would have five times the bytes, and is put together anew sooner than it is inflated
+(`stores.chunk_texts`).
 """
 
 from __future__ import annotations
@@ -14,15 +12,13 @@ from __future__ import annotations
 import struct
 import zlib
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from membudget_contract.profiles import SEMANTIC_CACHE
-from membudget_contract.quantities import MIB
-from membudget_engine.caches.answer_keys import KEY_BYTES, SHELF_BYTES, TAG_BYTES, is_whole, query_key, shelf, whole_key
-from membudget_engine.caches.answer_order import WholeAnswersFirst
+from membudget_engine.caches.answer_keys import KEY_BYTES, SHELF_BYTES, TAG_BYTES, query_key, shelf
 from membudget_engine.caches.sketches import SKETCH_BYTES, Sketches
 from membudget_engine.reduction.quantization import Int8
 from membudget_runtime.cache import BoundedCache
@@ -37,9 +33,6 @@ which moves it by some thousandths."""
 
 TTL_SECONDS: Final = 3600.0
 
-FREE_BYTES: Final = 2 * MIB
-"""Twice what one eviction leaves free: with less, memory is short."""
-
 MOST_BYTES: Final = 256 * 1024
 """Of what was found with its vector: a thousand hits have 12 kB, 8,192 places as int8 as many."""
 
@@ -51,17 +44,6 @@ _LENGTH: Final = struct.Struct("<H")
 """Of the vector, which stands before what was found."""
 
 _Vector = npt.NDArray[np.float32]
-
-
-class Recalled(NamedTuple):
-    """Of one query, as things stand."""
-
-    whole: bytes | None
-    """The whole answer, where it is in memory."""
-    on_disk: bool
-    """Whether it was spilled: `SemanticCache.whole` reads it."""
-    found: bool
-    """Whether the cache knows what answers it, in one form or the other."""
 
 
 class SemanticCache:
@@ -76,25 +58,19 @@ class SemanticCache:
             ttl_seconds=TTL_SECONDS,
             extra_entry_bytes=_SKETCH_BYTES,
             on_removed=self._forget,
-            policy=WholeAnswersFirst,
         )
 
-    def whole(self, collection: str, tag: bytes, hits: int, query: str) -> bytes | None:
-        """The whole answer to a query of the same words."""
-        return self.answers.get(collection, whole_key(query_key(tag, hits, query)))
-
-    def recalled(self, collection: str, tag: bytes, hits: int, query: str) -> Recalled:
-        """What memory alone says to a query of the same words. What is not there is no miss."""
+    def in_memory(self, collection: str, tag: bytes, hits: int, query: str) -> tuple[bytes | None, bool]:
+        """What was found for a query of the same words, where that is in memory; and whether it is on disk instead."""
         key = query_key(tag, hits, query)
-        whole = whole_key(key)
-        kept, on_disk = self.answers.state(collection, whole)
-        answer = self.answers.get(collection, whole) if kept and not on_disk else None
-        found = answer is not None or on_disk or self.answers.state(collection, key).kept
-        return Recalled(answer, on_disk, found)
+        on_disk = self.answers.state(collection, key).on_disk
+        value = None if on_disk else self.answers.get(collection, key)
+        return None if value is None else found_in(value), on_disk
 
     def same_words(self, collection: str, tag: bytes, hits: int, query: str) -> bytes | None:
-        """What was found for a query of the same words."""
-        value = self.answers.get(collection, query_key(tag, hits, query))
+        """The same from the disk too. What is not there is no miss: `in_memory` counted it."""
+        key = query_key(tag, hits, query)
+        value = self.answers.get(collection, key) if self.answers.state(collection, key).kept else None
         return None if value is None else found_in(value)
 
     def same_meaning(self, collection: str, tag: bytes, hits: int, vector: _Vector) -> bytes | None:
@@ -121,11 +97,6 @@ class SemanticCache:
         key = query_key(tag, hits, query)
         if self.answers.put(key, _value(vector, found), collection):
             self._add_sketch(collection, key, vector)
-
-    def keep_whole(self, collection: str, tag: bytes, hits: int, query: str, answer: bytes) -> None:
-        """Keep a whole answer where much room is free."""
-        if self._ledger.is_free(self.answers, FREE_BYTES + len(answer)):
-            self.answers.put(whole_key(query_key(tag, hits, query)), answer, collection)
 
     def is_of(self, key: bytes, tag: bytes) -> bool:
         """Whether the answer under this key was found in the generation of this tag."""
@@ -167,8 +138,6 @@ class SemanticCache:
                     del self._sketches[place]
 
     def _forget(self, collection: str, key: bytes) -> None:
-        if is_whole(key):
-            return
         place = (collection, key[:SHELF_BYTES])
         sketches = self._sketches.get(place)
         if sketches is None:

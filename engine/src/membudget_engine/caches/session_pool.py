@@ -23,6 +23,7 @@ from membudget_contract.policy import Priority
 from membudget_contract.quantities import MIB
 from membudget_engine.caches.conversation import Session, Turn, with_turn
 from membudget_engine.caches.counted_cache import CountedCache, Counts
+from membudget_engine.caches.packed_together import Packs
 from membudget_engine.errors import SessionMissing, SessionsFull
 from membudget_runtime.entry_file import KeptEntry
 from membudget_runtime.memory_runtime import MemoryRuntime
@@ -58,7 +59,7 @@ class SessionPool:
             max_bytes=MAX_BYTES,
             ttl_seconds=IDLE_SECONDS,
             use_renews=True,
-            packs_unused=True,
+            packs=Packs.UNUSED,
             clock=clock,
         )
         self._cleanup = Periodic("idle-sessions", cleanup_seconds, self._clear_out)

@@ -51,6 +51,7 @@ from membudget_engine.index.vector_file import FLOAT_BYTES, block_rows
 from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.reduction.reducing import fitting_bytes, reduce_vectors
 from membudget_engine.stores.chunk_store import CHUNKS_FILE, ChunkStoreWriter
+from membudget_engine.stores.chunk_texts import TEXTS_FILE, write_texts
 from membudget_engine.stores.write_log import LOG_FILE
 
 _CHUNKS_PER_BATCH = 500
@@ -165,7 +166,8 @@ def publish_next(target: Path, plan: Plan, fill: Callable[[Path], int]) -> Gener
 def write_segment(folder: Path, plan: Plan, number: int, fill: Callable[[Path], int]) -> Manifest | None:
     """Writes a segment's files into a folder, synced: what `fill` writes, and the index over it.
 
-    Gives its manifest; None where `fill` found no row. Raises BuildFailed, OSError, and what `fill` raises.
+    Gives its manifest; None where `fill` found no row. Raises BuildFailed, ChunkStoreInvalid, OSError, and what `fill`
+    raises.
     """
     count = fill(folder)
     if not count:
@@ -180,7 +182,8 @@ def write_segment(folder: Path, plan: Plan, number: int, fill: Callable[[Path], 
         threads=plan.threads,
         most_training_rows=plan.training_rows,
     )
-    names = (CHUNKS_FILE, VECTORS_FILE, *index_files, *(() if reduced is None else (REDUCTION_FILE,)))
+    _write_texts(folder, count)
+    names = (CHUNKS_FILE, TEXTS_FILE, VECTORS_FILE, *index_files, *(() if reduced is None else (REDUCTION_FILE,)))
     files = {name: synced_entry(folder / name) for name in names}
     passed(Failpoint.INDEX_WRITTEN)
     return Manifest(
@@ -201,6 +204,14 @@ def write_segment(folder: Path, plan: Plan, number: int, fill: Callable[[Path], 
         created=datetime.now(UTC),
         files=files,
     )
+
+
+def _write_texts(folder: Path, count: int) -> None:
+    file = folder / TEXTS_FILE
+    try:
+        write_texts(folder / CHUNKS_FILE, file, count)
+    except OSError as error:
+        raise BuildFailed(f"{file} could not be written: {error}; is the volume full?") from error
 
 
 def _reduced(folder: Path, plan: Plan, count: int) -> tuple[int, Reduced | None]:

@@ -39,7 +39,6 @@ _INSERT = f"INSERT INTO chunks (row, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?,
 _BY_ROWS = f"SELECT {_COLUMNS}, row FROM chunks WHERE row IN "  # noqa: S608 - constants
 _ROWS_PER_STATEMENT = 100
 """Ten rows take two thirds of the time of ten statements; so many are within every build of SQLite's bound."""
-_BY_ID = f"SELECT {_COLUMNS} FROM chunks WHERE id = ?"  # noqa: S608 - constants
 _ROW_OF = "SELECT row FROM chunks WHERE id = ?"
 _COPY = f"""INSERT INTO chunks (row, {_COLUMNS}) SELECT row_number() OVER (ORDER BY row) - 1 + ?, {_COLUMNS}
     FROM former.chunks WHERE row NOT IN (SELECT row FROM temp.dropped) ORDER BY row"""  # noqa: S608 - constants
@@ -203,10 +202,11 @@ class ChunkStore:
                 )
         return [found[row] for row in rows]
 
-    def get_by_id(self, chunk_id: str) -> Chunk | None:
-        """The chunk of this id, or None: an id may come from an older generation."""
-        with self._reading() as connection:
-            return _chunk_by_id(connection, chunk_id)
+    def in_order(self) -> Iterator[Chunk]:
+        """Every chunk, from row 0 on; one connection is taken as long as it lasts. Raises ChunkStoreInvalid."""
+        with self._reading() as connection, closing(connection.execute(_IN_ORDER)) as cursor:
+            for stored in cast("Iterator[_Stored]", cursor):
+                yield _chunk(stored)
 
     def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
         """The row of each of these ids; those that are not there are left out."""
@@ -306,12 +306,6 @@ def _chunks_at(connection: sqlite3.Connection, rows: Sequence[int]) -> Iterable[
     with closing(connection.execute(f"{_BY_ROWS}({','.join('?' * len(rows))})", rows)) as cursor:
         stored = cast("list[tuple[*_Stored, int]]", cursor.fetchall())
     return [(columns[-1], _chunk(columns[:-1])) for columns in stored]
-
-
-def _chunk_by_id(connection: sqlite3.Connection, chunk_id: str) -> Chunk | None:
-    with closing(connection.execute(_BY_ID, (chunk_id,))) as cursor:
-        found = cast("_Stored | None", cursor.fetchone())
-    return None if found is None else _chunk(found)
 
 
 def _chunk(stored: _Stored) -> Chunk:

@@ -57,11 +57,9 @@ class SourceTree:
                 raw = file.read(MAX_FILE_BYTES + 1)
             if len(raw) > MAX_FILE_BYTES:
                 raise _missing(path)
-            encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
-            text = raw.decode(encoding)
+            return stamp, _text(raw)
         except (OSError, SyntaxError, ValueError, LookupError) as error:
             raise _missing(path) from error
-        return stamp, text.replace("\r\n", "\n").replace("\r", "\n").encode()
 
     def file(self, path: str) -> Path:
         """Where it lies. Raises FileMissing for what is no source file, or lies outside of the tree."""
@@ -74,6 +72,16 @@ class SourceTree:
         if wanted.suffix != _SUFFIX or path.startswith("/") or not inside:
             raise _missing(path)
         return resolved
+
+
+def _text(raw: bytes) -> bytes:
+    """As the ingest saw it. Raises SyntaxError, ValueError, LookupError: it is in no encoding that it names."""
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
+    text = raw.decode(encoding)
+    if encoding == "utf-8" and b"\r" not in raw:
+        # Nearly all of them: replacing and encoding takes ten times as long as this look.
+        return raw
+    return text.replace("\r\n", "\n").replace("\r", "\n").encode()
 
 
 def _stamp(path: str, status: os.stat_result) -> Stamp:
