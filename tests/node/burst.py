@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from node.installed import ENGINE, NAMESPACE, READY_SECONDS, Installed, Pod
-from node.load import Load, Question
+from node.load import Conversation, Load, Question
 from node.sandbox import until
 
-LIMIT = "80Mi"
+LIMIT = "56Mi"
 SOURCE = "engine=/opt/membudget/membudget_engine"
 """What the pods index: their own code, which is small, there on any base, and leaves the processors to the queries."""
 COLLECTION = "engine"
@@ -56,7 +56,7 @@ def deploy(installed: Installed, name: str, replicas: int, limit: str = LIMIT, *
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template},
     }
-    installed.apply_policy(name, name, **{"budget": {"total": "85%"}, **spec})
+    installed.apply_policy(name, name, **{"budget": {"total": "88%"}, **spec})
     installed.node.kubectl("apply", "-f", "-", stdin=json.dumps(copy))
 
 
@@ -72,7 +72,7 @@ def burst(installed: Installed, pods: list[Pod], questions: list[Question]) -> l
     with ExitStack() as stack:
         watched = [(pod, stack.enter_context(_watched(installed, pod))) for pod in pods]
         loads = [
-            stack.enter_context(Load(installed.node, _only(pod), _until_killed(questions, kills), AGENTS))
+            stack.enter_context(Load(installed.node, _only(pod), _until_killed(questions, kills), AGENTS, Conversation))
             for pod, kills in watched
         ]
         for load in loads:

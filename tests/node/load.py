@@ -1,7 +1,8 @@
 """Queries in number, at pods' addresses inside the pod network: how many were answered, and what failed.
 
 The questions come from the standard library's names and docstrings. `distinct` never asks the same twice: the number of
-hits asked for is part of a question, so one text makes fifty.
+hits asked for is part of a question, so one text makes fifty. An agent only searches, or keeps its conversation in the
+engine as well.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from http import HTTPStatus
+from typing import NamedTuple, Self
 
 import msgspec
 
 from membudget_cli.demo.trace import Query, distinct_queries
+from membudget_engine.caches.conversation import SESSION_BYTES, TURN_CHARACTERS
 from membudget_engine.ingest.python_source import standard_library_root
 from membudget_engine.settings import MAX_HITS
 from node.installed import ENGINE_PORT, connect
@@ -23,6 +26,10 @@ from node.node import Node
 
 Question = tuple[Query, int]
 """What, and how many hits."""
+Asks = Callable[[http.client.HTTPConnection, Query, int], object]
+"""What one agent does with a question."""
+QUESTIONS_EACH = SESSION_BYTES // TURN_CHARACTERS
+"""After so many a conversation is about as large as the engine keeps one."""
 
 
 def distinct(texts: int, collection: str = "stdlib") -> list[Question]:
@@ -34,11 +41,17 @@ def distinct(texts: int, collection: str = "stdlib") -> list[Question]:
 class Load:
     """Agents that share one list of questions, in threads of their own, until it ends or somebody stops them.
 
-    `addresses` says whom to ask now; an agent connects anew when its pod is no longer among them.
+    `addresses` says whom to ask now; an agent connects anew when its pod is no longer among them. `asks` makes what an
+    agent does with a question, for each of them one.
     """
 
     def __init__(
-        self, node: Node, addresses: Callable[[], Sequence[str]], questions: Iterator[Question], agents: int
+        self,
+        node: Node,
+        addresses: Callable[[], Sequence[str]],
+        questions: Iterator[Question],
+        agents: int,
+        asks: Callable[[], Asks] = lambda: search,
     ) -> None:
         self.answered = 0
         self.failed: Counter[str] = Counter()
@@ -47,7 +60,7 @@ class Load:
         self._questions = questions
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._ask_on, daemon=True) for _ in range(agents)]
+        self._threads = [threading.Thread(target=self._ask_on, args=(asks(),), daemon=True) for _ in range(agents)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -67,7 +80,7 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _ask_on(self) -> None:
+    def _ask_on(self, asks: Asks) -> None:
         connection: http.client.HTTPConnection | None = None
         for turn in itertools.count():
             with self._lock:
@@ -78,7 +91,7 @@ class Load:
                 if connection is not None and connection.host not in self._addresses():
                     connection.close()
                     connection = None
-                connection = self._asked(connection or self._connected(turn), question, turn)
+                connection = self._asked(connection or self._connected(turn), asks, question, turn)
             except (OSError, http.client.HTTPException, IndexError) as error:
                 if connection is not None:
                     connection.close()
@@ -94,16 +107,16 @@ class Load:
         return connect(self._node, addresses[turn % len(addresses)], ENGINE_PORT)
 
     def _asked(
-        self, connection: http.client.HTTPConnection, question: Question, turn: int
+        self, connection: http.client.HTTPConnection, asks: Asks, question: Question, turn: int
     ) -> http.client.HTTPConnection:
         """The connection that the answer came over."""
         try:
-            _ask(connection, *question)
+            asks(connection, *question)
         except BrokenPipeError:
             # It was closed before it took anything of the request: clients send it anew (RFC 9112, 9.3.1).
             connection.close()
             connection = self._connected(turn)
-            _ask(connection, *question)
+            asks(connection, *question)
         return connection
 
     def _count(self, failure: str | None) -> None:
@@ -123,10 +136,68 @@ def ask(node: Node, address: str, questions: Sequence[Question], agents: int = 4
     return load
 
 
-def _ask(connection: http.client.HTTPConnection, query: Query, hits: int) -> None:
-    body = msgspec.json.encode({"collection": query.collection, "query": query.text, "hits": hits})
-    connection.request("POST", "/v1/search", body, {"Content-Type": "application/json"})
+def search(connection: http.client.HTTPConnection, query: Query, hits: int) -> bytes:
+    """The answer.
+
+    Raises:
+        http.client.HTTPException: the engine refused.
+    """
+    found = _post(connection, "/v1/search", {"collection": query.collection, "query": query.text, "hits": hits})
+    if found.status != HTTPStatus.OK:
+        raise found.refusal()
+    return found.content
+
+
+class Conversation:
+    """An agent that keeps what it asked and what it was told in sessions of the engine, one after the other.
+
+    Where its session gave way to others it starts one anew; where there is no room for one, it goes on without.
+    """
+
+    def __init__(self) -> None:
+        self._session: str | None = None
+        self._questions = 0
+
+    def __call__(self, connection: http.client.HTTPConnection, query: Query, hits: int) -> None:
+        """Search, and go on with the conversation."""
+        answer = search(connection, query, hits)
+        if self._session is None or self._questions == QUESTIONS_EACH:
+            self._session, self._questions = self._started(connection), 0
+        self._questions += 1
+        for role, text in (("user", query.text), ("assistant", answer.decode())):
+            if self._session is not None:
+                self._session = self._said(connection, self._session, role, text[:TURN_CHARACTERS])
+
+    def _started(self, connection: http.client.HTTPConnection) -> str | None:
+        started = _post(connection, "/v1/sessions", None)
+        if started.status == HTTPStatus.CREATED:
+            return msgspec.json.decode(started.content)["id"]
+        if started.status not in _NO_ROOM:
+            raise started.refusal()
+        return None
+
+    def _said(self, connection: http.client.HTTPConnection, session: str, role: str, text: str) -> str | None:
+        added = _post(connection, f"/v1/sessions/{session}/turns", {"role": role, "text": text})
+        if added.status == HTTPStatus.OK:
+            return session
+        if added.status not in {HTTPStatus.NOT_FOUND, *_NO_ROOM}:
+            raise added.refusal()
+        return None
+
+
+_NO_ROOM = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+"""What an engine answers that has none for what it is to keep."""
+
+
+class _Answer(NamedTuple):
+    status: int
+    content: bytes
+
+    def refusal(self) -> http.client.HTTPException:
+        return http.client.HTTPException(f"HTTP {self.status}: {self.content[:200]!r}")
+
+
+def _post(connection: http.client.HTTPConnection, path: str, message: object) -> _Answer:
+    connection.request("POST", path, msgspec.json.encode(message), {"Content-Type": "application/json"})
     response = connection.getresponse()
-    content = response.read()
-    if response.status != http.client.OK:
-        raise http.client.HTTPException(f"HTTP {response.status}: {content[:200]!r}")
+    return _Answer(response.status, response.read())

@@ -20,15 +20,18 @@ import pytest
 from membudget_contract.quantities import MIB
 from node.burst import COLLECTION, deploy, settled
 from node.installed import ENGINE, NAMESPACE, Installed, Pod
-from node.load import Load, distinct
+from node.load import Conversation, Load, distinct
 from node.sandbox import until
 
 pytestmark = pytest.mark.node
 
-LARGE, SMALL = 200 * MIB, 112 * MIB
-FULL = 124 * MIB
-"""The signal of an engine that was asked enough: more than the lower limit."""
-BUDGET: dict[str, Any] = {"total": "85%", "components": {"semanticCache": "70%"}}
+LARGE, SMALL = 96 * MIB, 52 * MIB
+FULL = 58 * MIB
+"""What an engine holds that was talked with enough: more than the lower limit."""
+SPEC: dict[str, Any] = {
+    "budget": {"total": "85%", "components": {"sessions": "60%"}},
+    "caches": {"compression": False},  # else conversations that rest become smaller of themselves
+}
 FILL_SECONDS = 300.0
 RESIZE_SECONDS = 60.0
 REFUSED_SECONDS = 12.0
@@ -37,13 +40,13 @@ REFUSED_SECONDS = 12.0
 
 @pytest.fixture(scope="module")
 def full(installed: Installed) -> dict[str, Pod]:
-    """Two pods of the same kind with the same limit, full of the same answers; nobody may resize either yet."""
+    """Two pods of the same kind with the same limit, full of conversations alike; nobody may resize either yet."""
     for name in ("shrunk", "unshrunk"):
-        deploy(installed, name, 1, limit="200Mi", budget=BUDGET)
+        deploy(installed, name, 1, limit="96Mi", **SPEC)
     pods = {name: settled(installed, name, 1)[0] for name in ("shrunk", "unshrunk")}
     questions = itertools.cycle(distinct(1000, COLLECTION)[::-1])
     for pod in pods.values():
-        with Load(installed.node, _only(pod), questions, agents=2):
+        with Load(installed.node, _only(pod), questions, 2, Conversation):
             until(lambda pod=pod: used(installed, pod) > FULL, FILL_SECONDS)
     return pods
 
@@ -65,7 +68,7 @@ def test_a_lower_limit_without_shrink_first_is_refused(
     limit_file = installed.cgroup(pod, ENGINE) / "memory.limit_in_bytes"
     kernel = _refusal_of_the_kernel(limit_file) if limit_file.exists() else "cgroup v2, not asked: it would kill"
     publish(
-        f"200 -> 112 MiB asked of a pod that uses {before / MIB:.0f} MiB, without shrink first: the limit stayed for "
+        f"96 -> 52 MiB asked of a pod that uses {before / MIB:.0f} MiB, without shrink first: the limit stayed for "
         f"{REFUSED_SECONDS:.0f} s; kubelet: {problem}; kernel: {kernel}"
     )
     assert limit_file.exists() is False or kernel == "EBUSY"
@@ -79,7 +82,7 @@ def test_with_shrink_first_the_bytes_go_and_then_the_limit_falls(
     pod = full["shrunk"]
     before = used(installed, pod)
     started = time.monotonic()
-    resized(installed, "112Mi")
+    resized(installed, "52Mi")
     seen: list[tuple[float, int, int]] = []
     while (limit := installed.limit(pod, ENGINE)) != SMALL:
         seen.append((time.monotonic() - started, limit, used(installed, pod)))
@@ -90,7 +93,7 @@ def test_with_shrink_first_the_bytes_go_and_then_the_limit_falls(
     until(lambda: installed.condition("Resized", "shrunk")[0] == "True", RESIZE_SECONDS)
     after = used(installed, pod)
     publish(
-        f"shrink first, 200 -> 112 MiB: {before / MIB:.0f} MiB in use, under the lower limit {given_back:.1f} s and "
+        f"shrink first, 96 -> 52 MiB: {before / MIB:.0f} MiB in use, under the lower limit {given_back:.1f} s and "
         f"the limit set {took:.1f} s after kubectl apply; {after / MIB:.0f} MiB in use then, 0 kills, 0 restarts"
     )
     assert ["GivingBack", "Resizing", "Resized"] == installed.transitions("Resized", "shrunk")
@@ -118,13 +121,13 @@ def test_a_higher_limit_comes_before_the_larger_budget(
     """Going up: at no moment does the engine hold a budget that its limit does not carry."""
     pod = full["shrunk"]
     started = time.monotonic()
-    resized(installed, "200Mi")
+    resized(installed, "96Mi")
     seen: list[tuple[int, int]] = []
     while (budget := int(installed.metrics(pod.address)["membudget_budget_bytes"])) != LARGE * 85 // 100:
         seen.append((budget, installed.limit(pod, ENGINE)))
         assert time.monotonic() - started < RESIZE_SECONDS, installed.condition("Resized", "shrunk")
         time.sleep(0.02)
-    publish(f"back to 200 MiB: limit and then budget in force {time.monotonic() - started:.1f} s after kubectl apply")
+    publish(f"back to 96 MiB: limit and then budget in force {time.monotonic() - started:.1f} s after kubectl apply")
     assert LARGE == installed.limit(pod, ENGINE)
     assert all(budget <= SMALL for budget, _ in seen)
     assert 0 == kills(installed, pod)
@@ -134,7 +137,7 @@ def test_a_higher_limit_comes_before_the_larger_budget(
 def resized(installed: Installed, limit: str) -> None:
     """The policy of the pod that is resized asks for this limit."""
     resize_to = {"mode": "ShrinkFirst", "limit": limit}
-    installed.apply_policy("shrunk", "shrunk", budget=BUDGET, resize=resize_to)
+    installed.apply_policy("shrunk", "shrunk", **SPEC, resize=resize_to)
 
 
 def resize(installed: Installed, pod: Pod, patch: dict[str, Any]) -> None:

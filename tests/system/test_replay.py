@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -12,8 +13,8 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from membudget_cli.programs import free_port
-from membudget_cli.replay.comparison import compare, deeds_of, predicted_deeds
-from membudget_cli.replay.effects import learn_effects
+from membudget_cli.replay.comparison import Deed, compare, deeds_of, predicted_deeds
+from membudget_cli.replay.effects import Effects, learn_effects
 from membudget_cli.replay.recording_file import Session, read_recording
 from membudget_cli.replay.simulation import simulate
 from membudget_cli.sidecar_client import SidecarClient, UnixSocket
@@ -38,21 +39,15 @@ spec:
 Script = Sequence[tuple[float, float]]
 
 LEARNED: Script = [(0, 0), (2, 0), (7, 70), (9, 70), (10, 10), (12, 10), (18, 110), (21, 110)]
-HELD_OUT: Script = [
-    (0, 0),
-    (1, 0),
-    (2, 45),
-    (5, 50),
-    (8, 62),
-    (9, 5),
-    (11, 5),
-    (17, 95),
-    (19, 95),
-    (19.5, 20),
-    (22, 20),
-]
-"""Seconds and MiB: another pace, other heights, another order."""
+HELD_OUT: Sequence[Script] = (
+    [(0, 0), (1, 0), (2, 45), (5, 50), (8, 62), (9, 5), (11, 5), (17, 95), (19, 95), (19.5, 20), (22, 20)],
+    [(0, 0), (3, 0), (4, 60), (6, 60), (7, 15), (12, 40), (14, 75), (16, 75), (17, 30), (19, 100), (22, 100)],
+    [(0, 0), (1, 30), (4, 55), (6, 10), (8, 10), (10, 85), (13, 85), (14, 25), (17, 25), (18, 105), (22, 105)],
+)
+"""Seconds and MiB: other paces, other heights, other orders."""
 AT_LEAST = 0.95
+ACTIONS = 20
+"""Fewer cannot tell 95 % from all: the one action whose rung a run enters or does not by a few hundred kilobytes."""
 
 
 class Run:
@@ -129,17 +124,30 @@ def test_a_replay_predicts_what_is_done_under_a_load_it_was_not_learned_on(
     """R-T03, R-S03: samples recorded in Observe foretell at least 95 % of what the policy does when it enforces."""
     with runs(tmp_path) as start:
         learned = start("learned", LEARNED, "Enforce")
-        observed, enforced = start("observed", HELD_OUT, "Observe"), start("enforced", HELD_OUT, "Enforce")
-        until(lambda: all(run.is_watched() for run in (learned, observed, enforced)), START_SECONDS)
-        for run in (learned, observed, enforced):
+        pairs = [
+            (start(f"observed {number}", script, "Observe"), start(f"enforced {number}", script, "Enforce"))
+            for number, script in enumerate(HELD_OUT)
+        ]
+        everyone = [learned, *itertools.chain(*pairs)]
+        until(lambda: all(run.is_watched() for run in everyone), START_SECONDS)
+        for run in everyone:
             run.go()
         effects = learn_effects(learned.session().actions)
-        load, truth = observed.session(), enforced.session()
-    predicted = simulate(load, None, effects)
-    foretold, done = predicted_deeds(predicted.actions, observed.began_at), deeds_of(truth, enforced.began_at)
-    same = compare(foretold, done)
-    publish(f"replay: {same.matched} of {same.done} actions of a held-out run among {same.predicted} predicted")
-    assert same.share >= AT_LEAST, f"predicted {foretold}, done {done}"
-    assert len(done) >= 8
+        held_out = [
+            (foretell(observed, effects), deeds_of(enforced.session(), enforced.began_at))
+            for observed, enforced in pairs
+        ]
+    same = [compare(foretold, done) for foretold, done in held_out]
+    matched, larger = sum(each.matched for each in same), sum(max(each.predicted, each.done) for each in same)
+    publish(f"replay: {[(each.matched, each.predicted, each.done) for each in same]} actions matched, predicted, done")
+    assert larger >= ACTIONS
+    assert matched / larger >= AT_LEAST, "\n".join(f"predicted {foretold}\ndone {done}" for foretold, done in held_out)
+
+
+def foretell(observed: Run, effects: Effects) -> list[Deed]:
+    """What enforcing would do to the load that was observed, where nothing was done."""
+    load = observed.session()
     assert deeds_of(load, 0.0) == []
+    predicted = simulate(load, None, effects)
     assert (predicted.peak_bytes or 0) < 250 * MIB
+    return predicted_deeds(predicted.actions, observed.began_at)
