@@ -27,6 +27,7 @@ from node.ending import ending
 from node.engine_client import Engine
 from node.installed import ENGINE, ENGINE_PORT, NAMESPACE, READY_SECONDS, SIDECAR, Installed
 from node.load import Load, Question, distinct
+from node.node import LOOK_AGAIN_SECONDS
 from node.sandbox import until
 from node.volumes import provide
 
@@ -38,9 +39,8 @@ LIMIT = 200 * MIB
 """The chart's for both."""
 GRACE_SECONDS = 30
 """The chart's."""
-BOUND_SECONDS = READY_SECONDS + 300.0
-"""A pod whose claims were not bound when the scheduler looked may wait for its next look at all that are left, five
-minutes later (`podMaxInUnschedulablePodsDuration`)."""
+BOUND_SECONDS = READY_SECONDS + LOOK_AGAIN_SECONDS
+"""A pod whose claims were not bound when the scheduler looked may wait for its next look at all that are left."""
 DOCUMENTS = 1500
 """Replaced all at once they are enough dead rows for a compaction."""
 TRACE_QUERIES, TRACE_TEXTS = 600, 400
