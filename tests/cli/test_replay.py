@@ -95,6 +95,13 @@ def test_growth_that_nobody_manages_takes_the_rungs_that_the_ladder_takes() -> N
     assert outcome.peak_bytes < 182 * MIB
 
 
+def test_an_action_that_ends_between_two_looks_is_followed_at_once() -> None:
+    """R-T03: a sidecar looks again when an action has ended, so rungs follow each other within a step."""
+    recorded = session(look(0.0, 40, 60), look(1.0, 66, 60), look(2.0, 67, 60), look(3.0, 67, 60))
+    seen = [(done.kind, done.at) for done in simulate(recorded, None, EVICTS).actions]
+    assert seen == [(ActionKind.CLEANUP, 1.0), (ActionKind.SPILL, 1.1)]
+
+
 def test_what_caches_would_take_in_is_bounded_by_the_room() -> None:
     """R-T03: in Observe they fill up to their ceilings; under the policy they would have settled just below soft."""
     recorded = session(*(look(second / 10, 60, min(second, 100)) for second in range(200)))

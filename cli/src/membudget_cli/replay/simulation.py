@@ -5,6 +5,7 @@ ladder; what an action frees comes from `effects`. Does not cover reading (`reco
 
 The model: unmanaged bytes are as recorded. Managed bytes grow and shrink as recorded, but are admitted only within the
 room, as the runtime does, and lose what actions free. What a recorded action freed is given back to the load first.
+A sidecar looks again when an action has ended: what it saw then lies on the line between two recorded looks.
 Where a session never knew what is managed, as of a process that is only observed, all of it is unmanaged.
 """
 
@@ -78,6 +79,7 @@ class _Simulation:
         self._state = initial_state()
         self._trend = Trend()
         self._under_way: _UnderWay | None = None
+        self._previous: RecordedLook | None = None
         self._freed = 0
         """By simulated actions and refused admissions, of what the load would hold without any."""
         self._evictable = 0
@@ -93,6 +95,16 @@ class _Simulation:
         self._plan = plan
 
     def look(self, recorded: RecordedLook) -> None:
+        previous = self._previous
+        while previous is not None and self._under_way is not None:
+            ends_at = self._under_way.ends_at
+            if not max(previous.at, self._under_way.at) < ends_at < recorded.at:
+                break
+            self._look(_between(previous, recorded, ends_at))
+        self._look(recorded)
+        self._previous = recorded
+
+    def _look(self, recorded: RecordedLook) -> None:
         if self._plan is None:
             return
         self._end_action(recorded.at)
@@ -164,6 +176,22 @@ class _Simulation:
                 cause=decision.cause,
             )
         )
+
+
+def _between(before: RecordedLook, after: RecordedLook, at: float) -> RecordedLook:
+    """A look that was not recorded; what one of the two does not know is not known."""
+    share = (at - before.at) / (after.at - before.at)
+
+    def on_the_line(first: int | None, second: int | None) -> int | None:
+        return None if first is None or second is None else first + round(share * (second - first))
+
+    return RecordedLook(
+        at=at,
+        signal_bytes=on_the_line(before.signal_bytes, after.signal_bytes),
+        unmanaged_bytes=on_the_line(before.unmanaged_bytes, after.unmanaged_bytes),
+        limit_bytes=after.limit_bytes,
+        evictable_bytes=on_the_line(before.evictable_bytes, after.evictable_bytes),
+    )
 
 
 @dataclass(frozen=True, slots=True)
