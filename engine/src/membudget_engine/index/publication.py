@@ -43,7 +43,8 @@ def publish_segments(
 ) -> Generation:
     """Publishes a generation of these segments, whose files are synced. For the holder of the build lock.
 
-    A segment in a hidden folder is moved from there. Raises OSError; then nothing was published.
+    A segment in a hidden folder is moved from there. Raises OSError, and ManifestInvalid for one larger than what is
+    read; then nothing was published.
     """
     building = building_folder(target)
     with ExitStack() as on_failure:
@@ -79,7 +80,10 @@ def _place(segment: SegmentFolder, directory: Path) -> None:
 
 
 def publish(building: Path, manifest: Manifest, directory: Path) -> Generation:
-    """Gives a folder, whose files are synced, its manifest and its name; removes what it replaces. Raises OSError."""
+    """Gives a folder, whose files are synced, its manifest and its name; removes what it replaces.
+
+    Raises OSError, and ManifestInvalid for a manifest larger than what is read.
+    """
     _name(building, manifest, directory)
     return _settled(directory, manifest)
 
