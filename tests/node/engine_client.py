@@ -27,7 +27,7 @@ class Engine:
         """The status and the decoded answer of one request. Raises OSError, also for an answer that breaks off."""
         connection = connect(self._node, self._address, ENGINE_PORT)
         try:
-            return _sent(connection, method, path, body)
+            return sent(connection, method, path, body)
         except http.client.HTTPException as error:
             raise ConnectionError(repr(error)) from None
         finally:
@@ -63,7 +63,7 @@ class Engine:
         try:
             for query in queries:
                 body = msgspec.json.encode({"collection": query.collection, "query": query.text, "hits": 5})
-                status, answer = _sent(connection, "POST", "/v1/search", body)
+                status, answer = sent(connection, "POST", "/v1/search", body)
                 assert http.client.OK == status, answer
                 hits += answer["answered_by"] != "index"
         finally:
@@ -71,7 +71,8 @@ class Engine:
         return hits / len(queries)
 
 
-def _sent(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> tuple[int, Any]:
+def sent(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> tuple[int, Any]:
+    """The status and the decoded answer of one request over this connection."""
     connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
     response = connection.getresponse()
     return response.status, msgspec.json.decode(response.read())

@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
-from typing import NamedTuple, Self
+from typing import Any, Self
 
 import msgspec
 
@@ -21,6 +21,7 @@ from membudget_cli.demo.trace import Query, distinct_queries
 from membudget_engine.caches.conversation import SESSION_BYTES, TURN_CHARACTERS
 from membudget_engine.ingest.python_source import standard_library_root
 from membudget_engine.settings import MAX_HITS
+from node.engine_client import sent
 from node.installed import ENGINE_PORT, connect
 from node.node import Node
 
@@ -136,16 +137,14 @@ def ask(node: Node, address: str, questions: Sequence[Question], agents: int = 4
     return load
 
 
-def search(connection: http.client.HTTPConnection, query: Query, hits: int) -> bytes:
-    """The answer.
+def search(connection: http.client.HTTPConnection, query: Query, hits: int) -> Any:
+    """The decoded answer.
 
     Raises:
         http.client.HTTPException: the engine refused.
     """
-    found = _post(connection, "/v1/search", {"collection": query.collection, "query": query.text, "hits": hits})
-    if found.status != HTTPStatus.OK:
-        raise found.refusal()
-    return found.content
+    asked = {"collection": query.collection, "query": query.text, "hits": hits}
+    return _taken(HTTPStatus.OK, *sent(connection, "POST", "/v1/search", msgspec.json.encode(asked)))
 
 
 class Conversation:
@@ -160,44 +159,29 @@ class Conversation:
 
     def __call__(self, connection: http.client.HTTPConnection, query: Query, hits: int) -> None:
         """Search, and go on with the conversation."""
-        answer = search(connection, query, hits)
+        answer = msgspec.json.encode(search(connection, query, hits)).decode()
         if self._session is None or self._questions == QUESTIONS_EACH:
             self._session, self._questions = self._started(connection), 0
         self._questions += 1
-        for role, text in (("user", query.text), ("assistant", answer.decode())):
+        for role, text in (("user", query.text), ("assistant", answer)):
             if self._session is not None:
                 self._session = self._said(connection, self._session, role, text[:TURN_CHARACTERS])
 
     def _started(self, connection: http.client.HTTPConnection) -> str | None:
-        started = _post(connection, "/v1/sessions", None)
-        if started.status == HTTPStatus.CREATED:
-            return msgspec.json.decode(started.content)["id"]
-        if started.status not in _NO_ROOM:
-            raise started.refusal()
-        return None
+        status, started = sent(connection, "POST", "/v1/sessions", None)
+        return None if status in _NO_ROOM else _taken(HTTPStatus.CREATED, status, started)["id"]
 
     def _said(self, connection: http.client.HTTPConnection, session: str, role: str, text: str) -> str | None:
-        added = _post(connection, f"/v1/sessions/{session}/turns", {"role": role, "text": text})
-        if added.status == HTTPStatus.OK:
-            return session
-        if added.status not in {HTTPStatus.NOT_FOUND, *_NO_ROOM}:
-            raise added.refusal()
-        return None
+        turn = msgspec.json.encode({"role": role, "text": text})
+        status, said = sent(connection, "POST", f"/v1/sessions/{session}/turns", turn)
+        return None if status in {HTTPStatus.NOT_FOUND, *_NO_ROOM} else _taken(HTTPStatus.OK, status, said)["id"]
 
 
 _NO_ROOM = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 """What an engine answers that has none for what it is to keep."""
 
 
-class _Answer(NamedTuple):
-    status: int
-    content: bytes
-
-    def refusal(self) -> http.client.HTTPException:
-        return http.client.HTTPException(f"HTTP {self.status}: {self.content[:200]!r}")
-
-
-def _post(connection: http.client.HTTPConnection, path: str, message: object) -> _Answer:
-    connection.request("POST", path, msgspec.json.encode(message), {"Content-Type": "application/json"})
-    response = connection.getresponse()
-    return _Answer(response.status, response.read())
+def _taken(expected: HTTPStatus, status: int, answer: Any) -> Any:
+    if status != expected:
+        raise http.client.HTTPException(f"HTTP {status}: {answer}")
+    return answer

@@ -26,6 +26,7 @@ from node.sandbox import until
 pytestmark = pytest.mark.node
 
 LARGE, SMALL = 96 * MIB, 52 * MIB
+SHRINKS = f"{LARGE // MIB} -> {SMALL // MIB} MiB"
 FULL = 58 * MIB
 """What an engine holds that was talked with enough: more than the lower limit."""
 SPEC: dict[str, Any] = {
@@ -42,7 +43,7 @@ REFUSED_SECONDS = 12.0
 def full(installed: Installed) -> dict[str, Pod]:
     """Two pods of the same kind with the same limit, full of conversations alike; nobody may resize either yet."""
     for name in ("shrunk", "unshrunk"):
-        deploy(installed, name, 1, limit="96Mi", **SPEC)
+        deploy(installed, name, 1, limit=_quantity(LARGE), **SPEC)
     pods = {name: settled(installed, name, 1)[0] for name in ("shrunk", "unshrunk")}
     questions = itertools.cycle(distinct(1000, COLLECTION)[::-1])
     for pod in pods.values():
@@ -68,7 +69,7 @@ def test_a_lower_limit_without_shrink_first_is_refused(
     limit_file = installed.cgroup(pod, ENGINE) / "memory.limit_in_bytes"
     kernel = _refusal_of_the_kernel(limit_file) if limit_file.exists() else "cgroup v2, not asked: it would kill"
     publish(
-        f"96 -> 52 MiB asked of a pod that uses {before / MIB:.0f} MiB, without shrink first: the limit stayed for "
+        f"{SHRINKS} asked of a pod that uses {before / MIB:.0f} MiB, without shrink first: the limit stayed for "
         f"{REFUSED_SECONDS:.0f} s; kubelet: {problem}; kernel: {kernel}"
     )
     assert limit_file.exists() is False or kernel == "EBUSY"
@@ -82,7 +83,7 @@ def test_with_shrink_first_the_bytes_go_and_then_the_limit_falls(
     pod = full["shrunk"]
     before = used(installed, pod)
     started = time.monotonic()
-    resized(installed, "52Mi")
+    resized(installed, _quantity(SMALL))
     seen: list[tuple[float, int, int]] = []
     while (limit := installed.limit(pod, ENGINE)) != SMALL:
         seen.append((time.monotonic() - started, limit, used(installed, pod)))
@@ -93,7 +94,7 @@ def test_with_shrink_first_the_bytes_go_and_then_the_limit_falls(
     until(lambda: installed.condition("Resized", "shrunk")[0] == "True", RESIZE_SECONDS)
     after = used(installed, pod)
     publish(
-        f"shrink first, 96 -> 52 MiB: {before / MIB:.0f} MiB in use, under the lower limit {given_back:.1f} s and "
+        f"shrink first, {SHRINKS}: {before / MIB:.0f} MiB in use, under the lower limit {given_back:.1f} s and "
         f"the limit set {took:.1f} s after kubectl apply; {after / MIB:.0f} MiB in use then, 0 kills, 0 restarts"
     )
     assert ["GivingBack", "Resizing", "Resized"] == installed.transitions("Resized", "shrunk")
@@ -121,13 +122,14 @@ def test_a_higher_limit_comes_before_the_larger_budget(
     """Going up: at no moment does the engine hold a budget that its limit does not carry."""
     pod = full["shrunk"]
     started = time.monotonic()
-    resized(installed, "96Mi")
+    resized(installed, _quantity(LARGE))
     seen: list[tuple[int, int]] = []
     while (budget := int(installed.metrics(pod.address)["membudget_budget_bytes"])) != LARGE * 85 // 100:
         seen.append((budget, installed.limit(pod, ENGINE)))
         assert time.monotonic() - started < RESIZE_SECONDS, installed.condition("Resized", "shrunk")
         time.sleep(0.02)
-    publish(f"back to 96 MiB: limit and then budget in force {time.monotonic() - started:.1f} s after kubectl apply")
+    took = time.monotonic() - started
+    publish(f"back to {_quantity(LARGE)}: limit and then budget in force {took:.1f} s after kubectl apply")
     assert LARGE == installed.limit(pod, ENGINE)
     assert all(budget <= SMALL for budget, _ in seen)
     assert 0 == kills(installed, pod)
@@ -169,8 +171,12 @@ def kills(installed: Installed, pod: Pod) -> int:
     return int(dict(line.split() for line in file.read_text().splitlines())["oom_kill"])
 
 
+def _quantity(byte_count: int) -> str:
+    return f"{byte_count // MIB}Mi"
+
+
 def _memory(limit: int) -> dict[str, Any]:
-    text = f"{limit // MIB}Mi"
+    text = _quantity(limit)
     return {"limits": {"memory": text}, "requests": {"memory": text}}
 
 

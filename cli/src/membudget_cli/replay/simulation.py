@@ -95,12 +95,10 @@ class _Simulation:
         self._plan = plan
 
     def look(self, recorded: RecordedLook) -> None:
-        previous = self._previous
-        while previous is not None and self._under_way is not None:
-            ends_at = self._under_way.ends_at
-            if not max(previous.at, self._under_way.at) < ends_at < recorded.at:
-                break
-            self._look(_between(previous, recorded, ends_at))
+        # One without duration ends with the next recorded look.
+        while (last := self._under_way) is not None and last.at < last.ends_at < recorded.at:
+            assert self._previous is not None, "an action is decided at a look"
+            self._look(_between(self._previous, recorded, last.ends_at))
         self._look(recorded)
         self._previous = recorded
 
