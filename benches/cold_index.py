@@ -109,6 +109,7 @@ def _write(folder: Path, write: Callable[..., ListLayout]) -> None:
         index_type=lists.index_type,
         nlist=lists.nlist,
         nprobe=lists.nprobe,
+        probe_margin=lists.probe_margin,
         representation="Compact" if lists.code_bits else "Exact",
         code_bits=lists.code_bits,
         rerank=lists.rerank,
@@ -140,7 +141,7 @@ def exact_asked_for(volume: Path) -> Search:
 
     def search(query: Vectors) -> object:
         _, (lists,) = beside.quantizer.search(query, beside.nprobe)
-        prefetch.ask(starts[lists], ends[lists] - starts[lists])
+        prefetch.ask(np.stack((starts[lists], ends[lists] - starts[lists]), axis=1))
         return index.search(query, HITS)
 
     return search

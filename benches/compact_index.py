@@ -36,8 +36,9 @@ import numpy as np
 
 from measuring import MIB, anonymous_bytes, put_section, resident_bytes, table_text
 from membudget_engine.embedder import Vectors
-from membudget_engine.index.compact import CompactIndex
+from membudget_engine.index.compact import CompactIndex, compared
 from membudget_engine.index.compact_build import write_compact_index
+from membudget_engine.index.compact_codes import RotatedQuery
 from membudget_engine.index.faiss_reader import read_loaded, read_mapped
 from membudget_engine.index.faiss_writer import ListLayout, write_faiss_index
 from membudget_engine.index.manifest import (
@@ -52,6 +53,7 @@ from membudget_engine.index.manifest import (
     write_manifest,
 )
 from membudget_engine.index.recall import recall
+from membudget_engine.settings import processors, query_workers
 
 COUNT = 200_000
 DIMENSION = 512
@@ -59,7 +61,8 @@ CLUSTERS = 4_000
 QUERIES = 20_000
 JUDGED = 1_000
 HITS = 10
-THREADS = 2
+THREADS = query_workers()
+"""That ask, as many as the engine's workers. To loaded FAISS it makes no difference: the processors are busy."""
 WARMING_SECONDS = 4.0
 MEASURED_SECONDS = 6.0
 ROUNDS = 3
@@ -79,18 +82,26 @@ class Contender:
     nprobe: int
     rerank: int
     limit_mb: int | None
+    margin: float | None = None
 
 
-CONTENDERS = (
-    Contender("FAISS float32, loaded", "loaded", 28, 0, None),
-    Contender("Compact", "compact", 25, 25, 150),
-    Contender("FAISS float32, loaded", "loaded", 60, 0, None),
-    Contender("Compact", "compact", 60, 30, 150),
-    Contender("Compact", "compact", 25, 25, 75),
-    Contender("FAISS float32, loaded", "loaded", 28, 0, 150),
-    Contender("FAISS float32, IO_FLAG_MMAP_IFC", "mapped", 28, 0, 150),
-    Contender("usearch float16, view", "usearch", 128, 0, 150),
-)
+def contenders(built: Manifest) -> tuple[Contender, ...]:
+    """All, in the order of the table; Compact as it was built, and wider."""
+    return (
+        Contender("FAISS float32, loaded", "loaded", 28, 0, None),
+        as_built(built, 150),
+        Contender("FAISS float32, loaded", "loaded", 60, 0, None),
+        Contender("Compact", "compact", 100, 30, 150, 0.205),
+        as_built(built, 75),
+        Contender("FAISS float32, loaded", "loaded", 28, 0, 150),
+        Contender("FAISS float32, IO_FLAG_MMAP_IFC", "mapped", 28, 0, 150),
+        Contender("usearch float16, view", "usearch", 128, 0, 150),
+    )
+
+
+def as_built(built: Manifest, limit_mb: int) -> Contender:
+    """Compact, as widely as its builder found it enough."""
+    return Contender("Compact", "compact", built.nprobe, built.rerank, limit_mb, built.probe_margin)
 
 
 def clustered(count: int, seed: int) -> Iterator[Vectors]:
@@ -124,7 +135,7 @@ def prepare(folder: Path) -> None:
     _write(folder, "compact", (CODES_FILE, ROWS_FILE, ORDER_FILE), write_compact_index)
     if importlib.util.find_spec("usearch"):
         peer = importlib.import_module("usearch.index").Index(ndim=DIMENSION, metric="ip", dtype="f16", connectivity=16)
-        peer.add(np.arange(COUNT), vectors, threads=THREADS)
+        peer.add(np.arange(COUNT), vectors, threads=processors())
         peer.save(str(folder / USEARCH_FILE))
 
 
@@ -133,11 +144,12 @@ def _write(folder: Path, name: str, files: Sequence[str], write: Callable[..., L
     own.mkdir()
     (own / VECTORS_FILE).hardlink_to(folder / VECTORS_FILE)
     started = time.monotonic()
-    layout = write(own, count=COUNT, dimension=DIMENSION, threads=THREADS)
+    layout = write(own, count=COUNT, dimension=DIMENSION, threads=processors())
     print(f"{name}: built in {time.monotonic() - started:.0f} s, {layout}", flush=True)
     manifest = Manifest(
         collection=name, generation=1, count=COUNT, dimension=DIMENSION, index_type=layout.index_type,
-        nlist=layout.nlist, nprobe=layout.nprobe, representation="Compact" if name == "compact" else "Exact",
+        nlist=layout.nlist, nprobe=layout.nprobe, probe_margin=layout.probe_margin,
+        representation="Compact" if name == "compact" else "Exact",
         code_bits=layout.code_bits, rerank=layout.rerank, recall=layout.recall, embedder="clustered-512-v1",
         created=datetime.now(UTC), files={file: entry_of(own / file) for file in files},
     )  # fmt: skip
@@ -179,14 +191,25 @@ def _opened(folder: Path, contender: Contender) -> Search:
         return lambda query: peer.search(query, HITS, threads=1).keys.reshape(1, -1).astype(np.int64)
     if contender.kind == "compact":
         manifest = read_manifest(folder / "compact")
-        asked = msgspec.structs.replace(manifest, nprobe=contender.nprobe, rerank=contender.rerank)
-        compact = CompactIndex.open(folder / "compact", asked)
-        return lambda query: compact.search(query, HITS)[1]
+        asked = msgspec.structs.replace(
+            manifest, nprobe=contender.nprobe, probe_margin=contender.margin, rerank=contender.rerank
+        )
+        return _segment_search(CompactIndex.open(folder / "compact", asked), contender.rerank)
     read = read_loaded if contender.kind == "loaded" else read_mapped
     index = read(folder / "exact" / INDEX_FILE, read_manifest(folder / "exact"))
     assert isinstance(index, faiss.IndexIVFFlat)
     index.nprobe = contender.nprobe
     return lambda query: index.search(query, HITS)[1]
+
+
+def _segment_search(index: CompactIndex, rerank: int) -> Search:
+    """As the engine asks a segment, of which it may have several: candidates by code, then their rows compared."""
+
+    def search(query: Vectors) -> Any:
+        scores, (rows,) = compared(query[0], [index.candidates(RotatedQuery(query), rerank)])
+        return rows[(-scores).argsort(kind="stable")[:HITS]].reshape(1, -1)
+
+    return search
 
 
 def _load(search: Search, queries: Vectors, seconds: float) -> tuple[float, list[float]]:
@@ -239,9 +262,10 @@ def main() -> None:
     folder = Path(folders.name if folders else sys.argv[1])
     if not (folder / "compact" / "manifest.json").exists():
         prepare(folder)
-    taken: list[list[dict[str, float] | None]] = [[] for _ in CONTENDERS]
+    asked = contenders(read_manifest(folder / "compact"))
+    taken: list[list[dict[str, float] | None]] = [[] for _ in asked]
     for turn in range(ROUNDS):
-        for number, contender in enumerate(CONTENDERS):
+        for number, contender in enumerate(asked):
             wanted = contender.kind == "compact" or (contender.kind == "loaded" and contender.limit_mb is None)
             if (contender.kind != "usearch" or (folder / USEARCH_FILE).exists()) and (wanted or turn == 0):
                 taken[number].append(in_cgroup(folder, contender))
@@ -251,11 +275,11 @@ def main() -> None:
     medians = [_medians(figures) for figures in taken]
     columns = ["index", "limit", "probes / rerank", "recall@10", "queries/s", "CPU us/query", "p50 ms", "p99 ms",
                "anonymous MB", "peak of the cgroup MB"]  # fmt: skip
-    rows = [_row(*pair) for pair in zip(CONTENDERS, medians, strict=True)]
+    rows = [_row(*pair) for pair in zip(asked, medians, strict=True)]
     text = f"{datetime.now(UTC):%Y-%m-%d}, load average {os.getloadavg()[2]:.0f} beside it; {table_text(columns, rows)}"
     print(text)
     put_section(PAGE, "compact_index", f"{text}\n\n{_ratios(medians)}")
-    draw(medians)
+    draw(asked, medians)
 
 
 def _medians(figures: Sequence[dict[str, float] | None]) -> dict[str, float] | None:
@@ -265,7 +289,8 @@ def _medians(figures: Sequence[dict[str, float] | None]) -> dict[str, float] | N
 
 def _row(contender: Contender, medians: dict[str, float] | None) -> list[object]:
     limit = "none" if contender.limit_mb is None else f"{contender.limit_mb} MB"
-    names: list[object] = [contender.name, limit, f"{contender.nprobe} / {contender.rerank}"]
+    within = "" if contender.margin is None else f" within {contender.margin:.3f}"
+    names: list[object] = [contender.name, limit, f"{contender.nprobe}{within} / {contender.rerank}"]
     if medians is None:
         return [*names, "killed", *["-"] * 6]
     return [*names, f"{medians['recall']:.3f}", _figure(medians["rate"]), round(medians["cpu_us"]),
@@ -292,11 +317,11 @@ def _ratios(medians: Sequence[dict[str, float] | None]) -> str:
     return "\n".join(lines)
 
 
-def draw(medians: Sequence[dict[str, float] | None]) -> None:
+def draw(asked: Sequence[Contender], medians: Sequence[dict[str, float] | None]) -> None:
     """Queries a second against recall; the colour and the number beside a point are its cgroup's peak in MB."""
     pyplot = importlib.import_module("matplotlib.pyplot")
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    shown = [(who, one) for who, one in zip(CONTENDERS, medians, strict=True) if one is not None]
+    shown = [(who, one) for who, one in zip(asked, medians, strict=True) if one is not None]
     points = axes.scatter(
         [one["recall"] for _, one in shown], [one["rate"] for _, one in shown], s=90,
         c=[one["peak"] for _, one in shown], cmap="viridis_r",

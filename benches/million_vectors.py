@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from compact_index import DIMENSION, HITS, JUDGED, PAGE, QUERIES, THREADS, Contender, clustered, in_cgroup
+from compact_index import DIMENSION, HITS, JUDGED, PAGE, QUERIES, THREADS, as_built, clustered, in_cgroup
 from measuring import MIB, put_section, table_text
 from membudget_engine.index.generations import find_newest_generation
 from membudget_engine.index.manifest import Manifest
@@ -102,8 +102,7 @@ def serve(folder: Path, manifest: Manifest, generation: Path) -> dict[str, float
     link = folder / "compact"
     link.unlink(missing_ok=True)
     link.symlink_to(generation)
-    contender = Contender("Compact", "compact", manifest.nprobe, manifest.rerank, LIMIT_MB)
-    figures = in_cgroup(folder, contender)
+    figures = in_cgroup(folder, as_built(manifest, LIMIT_MB))
     if figures is None:
         sys.exit("the kernel killed what served")
     return figures
@@ -137,7 +136,8 @@ def _built(manifest: Manifest, figures: dict[str, float]) -> str:
 def _served(manifest: Manifest, served: dict[str, float]) -> str:
     columns = ["lists / probes / rerank", "recall@10", "queries/s", "CPU us/query", "p50 ms", "p99 ms",
                "anonymous MB", "peak of the cgroup MB"]  # fmt: skip
-    asked = f"{manifest.nlist} / {manifest.nprobe} / {manifest.rerank}"
+    within = "" if manifest.probe_margin is None else f" within {manifest.probe_margin:.3f}"
+    asked = f"{manifest.nlist} / {manifest.nprobe}{within} / {manifest.rerank}"
     numbers = [round(served[key]) for key in ("anonymous", "peak")]
     times = [round(served["rate"]), round(served["cpu_us"]), served["p50_ms"], served["p99_ms"]]
     row = [asked, f"{served['recall']:.3f}", *times, *numbers]

@@ -64,6 +64,7 @@ def make_compact_folder(directory: Path, count: int, dimension: int) -> CompactF
         index_type=layout.index_type,
         nlist=layout.nlist,
         nprobe=layout.nprobe,
+        probe_margin=layout.probe_margin,
         representation="Compact",
         code_bits=layout.code_bits,
         rerank=layout.rerank,

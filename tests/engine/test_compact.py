@@ -13,8 +13,6 @@ import faiss
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engine.compact_folder import CompactFolder, entries, make_compact_folder
 from membudget_engine.build_command import build_sources
@@ -24,7 +22,7 @@ from membudget_engine.embedder import HashingEmbedder, Vectors
 from membudget_engine.errors import BuildFailed, IndexClosed, IndexInvalid, ManifestInvalid, QueryInvalid
 from membudget_engine.index.build import build_collection
 from membudget_engine.index.compact import CompactIndex
-from membudget_engine.index.compact_build import probe_steps
+from membudget_engine.index.compact_codes import read_codes
 from membudget_engine.index.generations import find_newest_generation, generation_directory
 from membudget_engine.index.loaded import LoadedIndex
 from membudget_engine.index.manifest import (
@@ -40,15 +38,6 @@ from membudget_engine.index.recall import recall
 from membudget_engine.index_component import IndexComponent
 from membudget_engine.ingest.chunk import Chunk
 from page_cache import pages_in_memory
-
-
-@given(st.integers(1, 1_000))
-def test_probes_are_tried_in_steps_small_enough_to_stop_near_the_recall_wanted(nlist: int) -> None:
-    """R-E01: a query pays for what the last step was too wide."""
-    steps = probe_steps(nlist)
-    assert (-(-nlist // 32), nlist) == (steps[0], steps[-1])
-    few = [step for step in steps if step <= -(-nlist // 8)]
-    assert all(wider <= narrower * 7 / 6 + 1 for narrower, wider in pairwise(few))
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +96,32 @@ def test_a_row_finds_itself_and_so_does_every_query_alone(folder: CompactFolder,
 
 def test_all_probes_and_all_rows_are_an_exact_search(folder: CompactFolder) -> None:
     """R-E01: nothing is lost but what the figures of the manifest leave out, and the float16."""
-    manifest = msgspec.structs.replace(folder.manifest, nprobe=folder.manifest.nlist, rerank=20_000)
+    manifest = msgspec.structs.replace(folder.manifest, nprobe=folder.manifest.nlist, probe_margin=None, rerank=20_000)
     index = CompactIndex.open(folder.directory, manifest)
 
     _, rows = index.search(folder.queries[:50], 10)
     index.close()
 
     assert recall(rows, folder.neighbours(10)[:50]) > 0.995
+
+
+def test_rows_of_a_list_lie_in_the_order_of_their_likeness_to_its_centroid(folder: CompactFolder) -> None:
+    """R-E01: those are the candidates of most queries, so their pages stay cached."""
+    codes = read_codes(folder.directory / CODES_FILE, folder.manifest)
+    order = np.fromfile(folder.directory / ORDER_FILE, dtype=np.int32)
+    rotated = folder.vectors[order] @ codes.rotation.T
+
+    for centroid, (begin, end) in zip(codes.scan.centroids, pairwise(codes.first.tolist()), strict=True):
+        assert (np.diff(rotated[begin:end] @ centroid) < 1e-5).all()
+
+
+def test_centroids_are_multiplied_where_they_lie(folder: CompactFolder) -> None:
+    """R-E01: of centroids between two borders numpy makes a copy, for every query anew."""
+    scan = read_codes(folder.directory / CODES_FILE, folder.manifest).scan
+
+    assert scan.centroids.ctypes.data % 64 == 0
+    assert scan.centroids.base is not None
+    assert folder.manifest.nlist == len(scan.centroids)
 
 
 @pytest.mark.parametrize("count", [1, 5, 63, 64, 700])
@@ -178,6 +186,7 @@ def test_a_torn_file_is_refused_and_the_last_good_generation_is_found(copy: Path
         {"index_type": "IVFFlat"},
         {"code_bits": 0},
         {"rerank": 0},
+        {"representation": "Exact", "index_type": "IVFFlat", "code_bits": 0, "rerank": 0},
         {"nprobe": 0},
         {"nlist": 20_001, "nprobe": 20_001},
         {"files": {}},

@@ -95,6 +95,7 @@ def _segmented(manifest: Manifest, count: int) -> Manifest:
     files = (TEXTS_FILE, CHUNKS_FILE, VECTORS_FILE, CODES_FILE, ROWS_FILE, ORDER_FILE, REDUCTION_FILE)
     largest = msgspec.structs.replace(
         manifest, collection="c" * 63, count=2**40, dimension=4_096, index_type="IVFRaBitQ", nlist=1_000, nprobe=1_000,
+        probe_margin=0.12345678901234567,
         representation="Compact", code_bits=2, rerank=10**6, recall=0.9123456789012345, sealed=2**50,
         embedder="e" * 200, reduction=reduced, files=dict.fromkeys(files, entry),
     )  # fmt: skip

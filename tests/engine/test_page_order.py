@@ -39,6 +39,14 @@ def test_parts_never_probed_go_before_the_longest_unused() -> None:
     assert [_pages(1, 5)] == order.coldest(resident, 99 * PAGE_BYTES)
 
 
+def test_no_part_is_not_taken_for_the_last() -> None:
+    """R-E01: -1 is FAISS's word for no list, and numpy's for the last."""
+    order, resident = _order([1, 1, 1])
+    order.probed(np.array([0, 1, -1]))
+
+    assert [_pages(3, 4)] == order.coldest(resident, 1)
+
+
 def test_parts_that_are_not_resident_do_not_count() -> None:
     """R-E01: bytes that are not there cannot be given back."""
     order, resident = _order([2, 2, 2])

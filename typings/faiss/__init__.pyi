@@ -125,6 +125,19 @@ class IndexIVFRaBitQ(Index):
     def encode_vectors(
         self, n: int, x: SwigPointer, lists: SwigPointer, codes: SwigPointer, include_lists: bool, /
     ) -> None: ...
+    def search_preassigned_c(
+        self,
+        n: int,
+        x: SwigPointer,
+        k: int,
+        lists: SwigPointer,
+        likeness: SwigPointer,
+        distances: SwigPointer,
+        labels: SwigPointer,
+        store_pairs: bool,
+        params: IVFRaBitQSearchParameters,
+        /,
+    ) -> None: ...
 
 class IndexIVFFlat(Index):
     nlist: int

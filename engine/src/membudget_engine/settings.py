@@ -84,8 +84,11 @@ def processors() -> int:
 
 
 def query_workers() -> int:
-    """Threads that answer queries: more than 4 only wait for the interpreter's lock."""
-    return min(4, max(2, processors()))
+    """Threads that answer queries: one more than processors, for queries wait for rows of a file now and then.
+
+    More than 4 only wait for the interpreter's lock.
+    """
+    return min(4, processors() + 1)
 
 
 def limit_thread_pools(threads: int) -> None:

@@ -7,7 +7,7 @@ pages back (paged_file). The codes cannot be given back: they are what makes the
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from membudget_engine.index.page_order import PageOrder
 from membudget_engine.index.paged_file import PagedFile
 
 _RowIds = npt.NDArray[np.int64]
+
+_LEAST: Final = float(np.finfo(np.float32).min)
+"""The score where there is no row."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +87,20 @@ class CompactIndex:
         """As MappedIndex.search, with scores of float16 rows. Raises QueryInvalid, IndexClosed."""
         opened = self._asked(vectors, k)
         k = min(k, self._manifest.count)
-        found_scores = np.full((len(vectors), k), -np.finfo(np.float32).max, dtype=np.float32)
-        found_rows = np.full((len(vectors), k), -1, dtype=np.int64)
-        chosen = self._by_code(opened, RotatedQuery(vectors), max(k, compared_rows(self._manifest, k, effort)))
-        for query, candidates, its_scores, its_rows in zip(vectors, chosen, found_scores, found_rows, strict=True):
-            scores, (rows,) = compared(query, [candidates])
-            best = np.argsort(-scores, kind="stable")[:k]
-            its_scores[: len(best)], its_rows[: len(best)] = scores[best], rows[best]
+        wanted = max(k, compared_rows(self._manifest, k, effort))
+        found_scores = np.empty((len(vectors), k), dtype=np.float32)
+        found_rows = np.empty((len(vectors), k), dtype=np.int64)
+        found_scores[:], found_rows[:] = _LEAST, -1
+        for number, rotated in enumerate(RotatedQuery(vectors).under(opened.codes)):
+            scores, (rows,) = compared(vectors[number], [_by_code(opened, rotated, wanted)])
+            best = (-scores).argsort(kind="stable")[:k]
+            found_scores[number, : len(best)], found_rows[number, : len(best)] = scores[best], rows[best]
         return found_scores, found_rows
 
     def candidates(self, query: RotatedQuery, wanted: int) -> Candidates:
         """So many rows for one vector of shape (1, dimension), or all of the probed lists. Raises as `search`."""
-        return self._by_code(self._asked(query.vectors, wanted), query, wanted)[0]
+        opened = self._asked(query.vectors, wanted)
+        return _by_code(opened, query.under(opened.codes)[0], min(wanted, self._manifest.count))
 
     def resident_bytes(self) -> int:
         """Bytes of the rows in this process's page table: their share of RSS. Raises OSError, IndexClosed."""
@@ -121,15 +126,6 @@ class CompactIndex:
         """Drops codes and mapping when the last call in flight ends. May be called twice."""
         self._opened = None
 
-    def _by_code(self, opened: _Opened, query: RotatedQuery, wanted: int) -> list[Candidates]:
-        codes, most = opened.codes, min(wanted, self._manifest.count)
-        by_code, positions = codes.lists.search(query.under(codes), most, params=codes.scan)
-        there = positions >= 0
-        return [
-            Candidates(its_likeness[its], its_positions[its], opened)
-            for its_likeness, its_positions, its in zip(by_code, positions, there, strict=True)
-        ]
-
     def _asked(self, vectors: Vectors, k: int) -> _Opened:
         opened = self._open()
         expected = self._manifest.dimension
@@ -147,6 +143,10 @@ class CompactIndex:
         return opened
 
 
+def _by_code(opened: _Opened, rotated: Vectors, wanted: int) -> Candidates:
+    return Candidates(*opened.codes.scan.first(rotated, wanted), opened)
+
+
 def compared(query: Vectors, chosen: Sequence[Candidates]) -> tuple[Vectors, list[_RowIds]]:
     """Scores of these by their float16 rows, index after index, and the row ids of each index in the same order.
 
@@ -158,6 +158,6 @@ def compared(query: Vectors, chosen: Sequence[Candidates]) -> tuple[Vectors, lis
     if parts:
         prefetch(parts)
         for opened, own in in_file:
-            opened.pages.order.probed(opened.codes.first.searchsorted(own, side="right") - 1)
+            opened.pages.order.probed(opened.codes.first[1:].searchsorted(own, side="right"))
         scores = likeness(query, parts)
     return scores, [opened.row_ids[own].astype(np.int64) for opened, own in in_file]

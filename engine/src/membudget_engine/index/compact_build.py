@@ -1,7 +1,8 @@
 """Covers the making of a compact index from a generation's vectors file: codes, rows in their order, and the order.
 
-It does not cover where the vectors come from or publishing (build), nor reading (compact). In memory are the rows to
-train on, twice while FAISS assigns them, then 16 bytes a row and a block of rows; codes are written list by list.
+It does not cover where the vectors come from or publishing (build), how many lists a query is to look into
+(compact_probing), nor reading (compact). In memory are the rows to train on, twice while FAISS assigns them, then 16
+bytes a row and a block of rows; codes are written list by list.
 """
 
 import math
@@ -13,11 +14,12 @@ import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import BuildFailed
-from membudget_engine.index.compact_codes import map_codes, new_codes, scan_of
+from membudget_engine.index.compact_codes import new_codes
+from membudget_engine.index.compact_probing import WrittenIndex, narrowest
 from membudget_engine.index.faiss_writer import MAX_TRAINING_ROWS, ListLayout, with_lists
 from membudget_engine.index.float_rows import FloatRows
 from membudget_engine.index.manifest import CODES_FILE, ORDER_FILE, ROWS_FILE, VECTORS_FILE
-from membudget_engine.index.recall import RecallSample, recall, recall_sample
+from membudget_engine.index.recall import recall_sample
 from membudget_engine.index.steady_file import SteadyFile
 from membudget_engine.index.vector_file import ScatteredRows, block_rows, moved_to_means, nearest_lists
 
@@ -26,12 +28,9 @@ ROWS_PER_LIST = 64
 """Enough to train on, and no list is left with a handful."""
 
 TWO_BITS_UP_TO = 500_000
-"""Vectors: two bits need a rerank of 25 rows where one bit needs 60, and twice the memory."""
+"""Vectors: two bits need a rerank of 22 rows where one bit needs 60, and twice the memory."""
 
-RECALL_WANTED = 0.955
-"""Of the true ten neighbours, in the sample that the number of probed lists is chosen by."""
-
-_RERANK = {1: 60, 2: 25}
+_RERANK = {1: 60, 2: 22}
 _PASSES = 2
 """Of all rows, after the sample that centroids are trained on. Lists become more even, and those that a query probes
 hold a tenth fewer codes at the same recall."""
@@ -53,12 +52,6 @@ def code_bits(count: int) -> int:
     return 2 if count <= TWO_BITS_UP_TO else 1
 
 
-def probe_steps(nlist: int) -> list[int]:
-    """How many lists may be probed, from a 32nd up to all, each an eighth more than the last or so."""
-    shares = (32, 28, 25, 22, 20, 18, 16, 14, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1)
-    return sorted({-(-nlist // share) for share in shares})
-
-
 def write_compact_index(
     directory: Path, *, count: int, dimension: int, threads: int, most_training_rows: int = MAX_TRAINING_ROWS
 ) -> ListLayout:
@@ -73,8 +66,11 @@ def write_compact_index(
         centroids = moved_to_means(vectors, count, centroids)
     quantizer = faiss.IndexFlatIP(dimension)
     quantizer.add(centroids)
-    assigned = nearest_lists(vectors, count, quantizer)
-    order = np.argsort(assigned, kind="stable")
+    assigned, likeness = nearest_lists(vectors, count, quantizer)
+    # Those most like their centroid first: they are among the candidates of most queries, so pages of rows are either
+    # asked for often, and stay cached, or seldom.
+    order = np.lexsort((-likeness, assigned))
+    del likeness
     order.astype(np.int32).tofile(directory / ORDER_FILE)
     bits = code_bits(count)
     rotation = faiss.RandomRotationMatrix(dimension, dimension)
@@ -84,16 +80,12 @@ def write_compact_index(
         _write_lists(directory, index, lists, np.bincount(assigned, minlength=lists.nlist), order)
     except OSError as error:
         raise BuildFailed(f"{directory / CODES_FILE} could not be written: {error}; is the volume full?") from error
-    index = map_codes(directory / CODES_FILE)
     rows = FloatRows(directory / ROWS_FILE, count, dimension)
-    sample = recall_sample(vectors, count, dimension)
-    nlist = len(centroids)
-    nprobe, reached = nlist, 0.0
-    for nprobe in probe_steps(nlist):
-        reached = _reached(index, scan_of(nprobe, bits), rows, order, sample, _RERANK[bits])
-        if reached >= RECALL_WANTED:
-            break
-    return ListLayout("IVFRaBitQ", nlist, nprobe, bits, _RERANK[bits], reached)
+    written = WrittenIndex(
+        directory / CODES_FILE, rows, order, rotation, rotation.apply(centroids), bits, _RERANK[bits]
+    )
+    probing, reached = narrowest(written, recall_sample(vectors, count, dimension))
+    return ListLayout("IVFRaBitQ", len(centroids), probing.most, probing.margin, bits, _RERANK[bits], reached)
 
 
 def _centroids(vectors: Path, count: int, dimension: int, most_rows: int) -> Vectors:
@@ -148,21 +140,3 @@ def _codes(lists: faiss.IndexIVFRaBitQ, rotated: Vectors, number: int) -> npt.ND
         False,  # noqa: FBT003
     )
     return codes
-
-
-def _reached(
-    index: faiss.Index,
-    scan: faiss.IVFRaBitQSearchParameters,
-    rows: FloatRows,
-    order: _Int64,
-    sample: RecallSample,
-    rerank: int,
-) -> float:
-    wanted = sample.neighbours.shape[1]
-    _, candidates = index.search(sample.queries, min(rerank + 1, len(order)), params=scan)
-    found = np.full(sample.neighbours.shape, -1, dtype=np.int64)
-    for query, own, positions, its_rows in zip(sample.queries, sample.rows, candidates, found, strict=True):
-        others = positions[(positions >= 0) & (order[positions] != own)]
-        best = others[np.argsort(-rows.likeness(query, others), kind="stable")[:wanted]]
-        its_rows[: len(best)] = order[best]
-    return recall(found, sample.neighbours)

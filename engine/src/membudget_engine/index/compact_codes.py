@@ -1,22 +1,25 @@
 """Covers the codes of a compact index: an empty one to fill, what FAISS is let to read of it, and what it costs.
 
-It does not cover checking sha256s, which comes first (manifest.verify), filling (compact_build) nor searching
-(compact).
+It does not cover checking sha256s, which comes first (manifest.verify), filling (compact_build), searching codes
+(compact_scan) nor rows (compact).
 
 A vector is rotated at random, then each place of what its centroid leaves over is kept in one or two bits (RaBitQ).
 Unrotated, data whose first places say the most lose a third of their recall. Ids in the lists are positions: the
 vectors of a list follow one another, so a file of rows in this order has candidates of one list side by side.
 
 Codes are scanned a list here and a list there, so what a scan waits for is memory. The file is read into one piece of
-huge pages, and FAISS searches it where it lies: a fifth of the time of a scan was spent on finding small pages.
+huge pages, and FAISS searches it where it lies: a fifth of the time of a scan was spent on finding small pages. It is
+moved to where centroids begin on a cache line: numpy copies what is not aligned before it multiplies.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -24,14 +27,11 @@ import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import IndexInvalid
+from membudget_engine.index.compact_scan import QUERY_BITS, CodeScan, Probing
 from membudget_engine.index.faiss_reader import deserialization_limits
 from membudget_engine.index.faiss_writer import with_lists
 from membudget_engine.index.manifest import CODES_FILE, Manifest
 from membudget_engine.index.page_advice import MADV_NORMAL, advise, file_mapping_at
-
-QUERY_BITS = {1: 4, 2: 2}
-"""Of a query against the first bit of a code, by bits of a code. With two the first only sorts out: more found nothing
-more and took longer."""
 
 _SIZE_BYTES = 8
 """Of the size of a list, and of an id."""
@@ -43,8 +43,10 @@ _MORE_FACTOR_BYTES = 12
 """And of the second: an error bound and two floats."""
 
 _HUGE_PAGE_BYTES = 2 * 1024 * 1024
+_CACHE_LINE_BYTES = 64
 _READ_BYTES = 16 * 1024 * 1024
 
+_Bytes = npt.NDArray[np.uint8]
 _Int64 = npt.NDArray[np.int64]
 
 
@@ -58,12 +60,19 @@ class CompactCodes:
     """Its matrix, which FAISS holds."""
     rotation_digest: bytes
     """The same where the rotation is."""
-    lists: faiss.IndexIVFRaBitQ
-    scan: faiss.IVFRaBitQSearchParameters
-    """How they are searched."""
+    scan: CodeScan
     first: _Int64
-    memory: npt.NDArray[np.uint8]
+    memory: _Bytes
     """What the index is a view of."""
+
+
+class _Head(NamedTuple):
+    """How a file of codes begins: all before the codes of the first list."""
+
+    content: _Bytes
+    fixed: _Int64
+    """Places of what is neither a float nor the size of a list."""
+    centroids_at: int
 
 
 class RotatedQuery:
@@ -103,14 +112,6 @@ def new_codes(
     return index, lists
 
 
-def scan_of(nprobe: int, bits: int) -> faiss.IVFRaBitQSearchParameters:
-    """A search of so many lists.
-
-    Centred places of a query are compared by one count of bits, others by two: that is 6 % of the time of a scan.
-    """
-    return faiss.IVFRaBitQSearchParameters(nprobe=nprobe, qb=QUERY_BITS[bits], centered=True)
-
-
 def code_bytes(dimension: int, bits: int) -> int:
     """Of one vector: its bits, and the factors that come with them."""
     return -(-dimension // 8) * bits + _FACTOR_BYTES + (_MORE_FACTOR_BYTES if bits > 1 else 0)
@@ -128,8 +129,11 @@ def read_codes(file: Path, manifest: Manifest) -> CompactCodes:
     Raises IndexInvalid for a type that is not allowed, a file that FAISS refuses, or one that differs from its
     manifest; OSError when it cannot be read.
     """
-    memory = _in_huge_pages(file)
-    _check_layout(file, memory, manifest)
+    room = _in_huge_pages(file)
+    # Not before: what a head takes for a moment comes on top of the disk's read-ahead while the file is read.
+    head = _head(manifest)
+    _check_layout(file, room[:-_CACHE_LINE_BYTES], manifest, head)
+    memory = _aligned(room, head.centroids_at)
     # In a sound file nothing is larger than the file, and nothing repeats more often than it has vectors.
     with deserialization_limits(byte_count=len(memory), repetitions=max(manifest.count, manifest.nlist)):
         try:
@@ -141,28 +145,36 @@ def read_codes(file: Path, manifest: Manifest) -> CompactCodes:
     values = faiss.downcast_VectorTransform(index.chain.at(0)).A
     rotation = faiss.rev_swig_ptr(values.data(), values.size()).reshape(lists.d, lists.d)
     digest = hashlib.blake2b(rotation.data, digest_size=16).digest()
-    scan = scan_of(manifest.nprobe, manifest.code_bits)
-    return CompactCodes(index, rotation, digest, lists, scan, _list_starts(file, lists), memory)
+    centroids = memory[head.centroids_at :][: manifest.nlist * lists.d * _FLOAT_BYTES].view(np.float32)
+    probing = Probing(manifest.nprobe, manifest.probe_margin)
+    scan = CodeScan(lists, centroids.reshape(manifest.nlist, lists.d), probing, manifest.code_bits)
+    return CompactCodes(index, rotation, digest, scan, _list_starts(file, lists), memory)
 
 
-def _check_layout(file: Path, memory: npt.NDArray[np.uint8], manifest: Manifest) -> None:
+def _check_layout(file: Path, memory: _Bytes, manifest: Manifest, head: _Head) -> None:
     """Raises IndexInvalid when any byte but those of floats, codes and ids is another than the builder writes.
 
     Of a mapped file FAISS reads beyond the end where sizes lie (faiss_layout); nothing promises better of memory.
     """
-    zeros, ones = _head(manifest, 0x00), _head(manifest, 0xFF)
-    sizes_at = len(zeros) - manifest.nlist * _SIZE_BYTES
-    expected = len(zeros) + manifest.count * (code_bytes(manifest.dimension, manifest.code_bits) + _SIZE_BYTES)
-    fixed = np.flatnonzero(zeros[:sizes_at] == ones[:sizes_at])
-    if len(memory) != expected or not np.array_equal(memory[fixed], zeros[fixed]):
+    begin = len(head.content)
+    expected = begin + manifest.count * (code_bytes(manifest.dimension, manifest.code_bits) + _SIZE_BYTES)
+    if len(memory) != expected or not np.array_equal(memory[head.fixed], head.content[head.fixed]):
         raise IndexInvalid(f"{file} is no file of codes as its manifest says, of {expected} bytes: rebuild it")
-    sizes = np.frombuffer(memory[sizes_at : len(zeros)].tobytes(), dtype="<u8")
+    sizes = np.frombuffer(memory[begin - manifest.nlist * _SIZE_BYTES : begin].tobytes(), dtype="<u8")
     if int(sizes.max()) > manifest.count or int(sizes.sum()) != manifest.count:
         raise IndexInvalid(f"{file} has lists of other than {manifest.count} vectors: rebuild it")
 
 
-def _head(manifest: Manifest, filling: int) -> npt.NDArray[np.uint8]:
-    """How a file of codes begins: all before the codes of the first list, with each byte of a float so filled."""
+def _head(manifest: Manifest) -> _Head:
+    zeros, ones = _head_of(manifest, 0x00), _head_of(manifest, 0xFF)
+    floats = zeros != ones
+    behind_centroids = len(floats) - int(floats[::-1].argmax())
+    fixed = np.flatnonzero(~floats[: -manifest.nlist * _SIZE_BYTES])
+    return _Head(zeros, fixed, behind_centroids - manifest.nlist * manifest.dimension * _FLOAT_BYTES)
+
+
+def _head_of(manifest: Manifest, filling: int) -> _Bytes:
+    """With each byte of a float filled so, and lists of no vector."""
     dimension = manifest.dimension
     rotation = faiss.RandomRotationMatrix(dimension, dimension)
     filled = np.frombuffer(bytes((filling,)) * (dimension * dimension * _FLOAT_BYTES), dtype=np.float32)
@@ -182,21 +194,25 @@ def _lists(index: faiss.Index) -> faiss.IndexIVFRaBitQ:
     return lists
 
 
-def _in_huge_pages(file: Path) -> npt.NDArray[np.uint8]:
-    """The file's bytes in anonymous memory, once: they leave the page cache, where rows need the room."""
+def _in_huge_pages(file: Path) -> _Bytes:
+    """The file's bytes in anonymous memory, once: they leave the page cache, where rows need the room.
+
+    Behind them is a cache line of nothing.
+    """
     with file.open("rb", buffering=0) as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(0)
         whole = size // _HUGE_PAGE_BYTES * _HUGE_PAGE_BYTES
-        memory = mmap.mmap(-1, size + _HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        most = size + _HUGE_PAGE_BYTES + _CACHE_LINE_BYTES
+        memory = mmap.mmap(-1, most, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         start = -np.frombuffer(memory, dtype=np.uint8).ctypes.data % _HUGE_PAGE_BYTES
         # The rest is less than a huge page and stays in small ones: no byte more than the file is taken. A kernel that
         # was built without huge pages refuses, and all of them are small.
         with contextlib.suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE, start, whole)
-        held = memoryview(memory)[start : start + size]
+        held = memoryview(memory)[start : start + size + _CACHE_LINE_BYTES]
         done = 0
-        while done < size and (read := stream.readinto(held[done : done + _READ_BYTES])):
+        while done < size and (read := stream.readinto(held[done : min(done + _READ_BYTES, size)])):
             done += read
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if done < size:
@@ -204,16 +220,25 @@ def _in_huge_pages(file: Path) -> npt.NDArray[np.uint8]:
     return np.frombuffer(held, dtype=np.uint8)
 
 
-def map_codes(file: Path) -> faiss.Index:
-    """The index of a file that this process wrote, mapped: to be measured where memory is short."""
+def _aligned(room: _Bytes, at: int) -> _Bytes:
+    """The same bytes, moved so far that the one at this place begins a cache line."""
+    start = int(room.ctypes.data)
+    move = -(start + at) % _CACHE_LINE_BYTES
+    ctypes.memmove(start + move, start, len(room) - _CACHE_LINE_BYTES)
+    return room[move : move + len(room) - _CACHE_LINE_BYTES]
+
+
+def map_codes(file: Path) -> tuple[faiss.Index, faiss.IndexIVFRaBitQ]:
+    """The index of a file that this process wrote, mapped: to be measured where memory is short. And its lists."""
     index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
-    centroids = faiss.downcast_index(_lists(index).quantizer)
+    lists = _lists(index)
+    centroids = faiss.downcast_index(lists.quantizer)
     assert isinstance(centroids, faiss.IndexFlatIP)
     mapping = file_mapping_at(int(centroids.get_xb()))
     if mapping is not None:
         # FAISS asks for MADV_RANDOM: a read for each page, where whole lists are scanned.
         advise(mapping.range, MADV_NORMAL)
-    return index
+    return index, lists
 
 
 def read_order(file: Path, manifest: Manifest) -> npt.NDArray[np.int32]:

@@ -55,6 +55,7 @@ class ListLayout:
     index_type: IndexType
     nlist: int
     nprobe: int
+    probe_margin: float | None = None
     code_bits: int = 0
     rerank: int = 0
     recall: float | None = None
@@ -91,7 +92,7 @@ def write_faiss_index(
     index = _trained(vectors, count, dimension, layout, representation, min(wanted, most_training_rows))
     empty = faiss.serialize_index(index).tobytes()
     head = empty[:_COUNT_AT] + struct.pack("<q", count) + empty[_COUNT_AT + 8 :]
-    nearest = nearest_lists(vectors, count, index.quantizer) if isinstance(index, _ListedIndex) else None
+    nearest = nearest_lists(vectors, count, index.quantizer)[0] if isinstance(index, _ListedIndex) else None
     try:
         with file.open("wb") as plain:
             stream = SteadyFile(plain)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import IndexInvalid
-from membudget_engine.index.page_advice import PageRange, advise, page_borders
-from membudget_engine.index.row_prefetch import RowPrefetch
+from membudget_engine.index.page_advice import PAGE_BYTES, PageRange, advise, page_borders
+from membudget_engine.index.row_prefetch import Ranges, RowPrefetch
 
 Positions = npt.NDArray[np.int64]
 """Numbers of rows in the order of the file, which is that of the inverted lists."""
@@ -31,6 +31,7 @@ class FloatRows:
     def __init__(self, file: Path, count: int, dimension: int) -> None:
         """Raises IndexInvalid for a file of another size, OSError when it cannot be mapped."""
         self._row_bytes = dimension * FLOAT16_BYTES
+        self._on_one_page = PAGE_BYTES % self._row_bytes == 0
         expected = count * self._row_bytes
         with file.open("rb") as stream:
             found = stream.seek(0, 2)
@@ -40,7 +41,7 @@ class FloatRows:
         # One element is a whole row: numpy copies it as such, without the interpreter lock.
         self._rows = np.frombuffer(mapping, dtype=f"V{self._row_bytes}")
         self._decoder = faiss.ScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16)
-        self._prefetch = RowPrefetch()
+        self.row_prefetch = RowPrefetch()
         start = int(self._rows.ctypes.data)
         self.range = PageRange(*page_borders(start, start + found))
         """Whole pages; the file may end before the last one does."""
@@ -55,15 +56,18 @@ class FloatRows:
         """As `likeness` of one file."""
         return likeness(query, [(self, positions)])
 
-    def pages(self, positions: Positions) -> tuple[Positions, Positions]:
-        """Where the pages of each of these rows begin, and their bytes."""
+    def pages(self, positions: Positions) -> Ranges:
+        """Those that each of these rows lies on."""
+        pages = np.empty((len(positions), 2), dtype=np.int64)
         offsets = positions * self._row_bytes
-        first, end = page_borders(offsets, offsets + self._row_bytes)
-        return first + self.range.start, end - first
-
-    def ask_for(self, starts: Positions, byte_counts: Positions) -> None:
-        """As RowPrefetch.ask."""
-        self._prefetch.ask(starts, byte_counts)
+        if self._on_one_page:
+            offsets &= -PAGE_BYTES
+            pages[:, 1] = PAGE_BYTES
+        else:
+            offsets, ends = page_borders(offsets, offsets + self._row_bytes)
+            pages[:, 1] = ends - offsets
+        pages[:, 0] = offsets + self.range.start
+        return pages
 
     def encoded(self, positions: Positions) -> npt.NDArray[np.uint8]:
         """A copy of these rows, as they are in the file. Raises IndexError beyond the last."""
@@ -80,8 +84,8 @@ Parts = Sequence[tuple[FloatRows, Positions]]
 
 def prefetch(parts: Parts) -> None:
     """Has the pages of these rows read side by side, in one call; it does not wait for them. Raises OSError."""
-    starts, byte_counts = zip(*(rows.pages(positions) for rows, positions in parts), strict=True)
-    parts[0][0].ask_for(np.concatenate(starts), np.concatenate(byte_counts))
+    pages = [rows.pages(positions) for rows, positions in parts]
+    parts[0][0].row_prefetch.ask(pages[0] if len(pages) == 1 else np.concatenate(pages))
 
 
 def likeness(query: Vectors, parts: Parts) -> Vectors:
@@ -89,5 +93,5 @@ def likeness(query: Vectors, parts: Parts) -> Vectors:
 
     Raises IndexError beyond the last row of a file.
     """
-    encoded = np.concatenate([rows.encoded(positions) for rows, positions in parts])
-    return parts[0][0].decoded(encoded) @ query
+    encoded = [rows.encoded(positions) for rows, positions in parts]
+    return parts[0][0].decoded(encoded[0] if len(encoded) == 1 else np.concatenate(encoded)) @ query

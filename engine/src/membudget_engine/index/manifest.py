@@ -97,7 +97,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     nlist: _Count
     """Inverted lists; 0 for Flat and Scalar."""
     nprobe: _Count
-    """Lists that a query looks into; 0 for Flat and Scalar."""
+    """Lists that a query looks into; 0 for Flat and Scalar. At most, where there is a margin."""
+    probe_margin: float | None = None
+    """How much less alike than the nearest ones a list that a query looks into may be (compact_scan); None where it
+    looks into as many as it may, and but for Compact."""
     representation: Representation = "Exact"
     code_bits: Annotated[int, msgspec.Meta(ge=0, le=2)] = 0
     """Of each place of a vector in memory; 0 but for Compact."""
@@ -247,7 +250,8 @@ def _check_lists(file: Path, manifest: Manifest) -> None:
     kinds = manifest.index_type == "IVFRaBitQ", manifest.code_bits > 0, manifest.rerank > 0
     scalar = manifest.index_type in {"Scalar", "IVFScalar"}
     missing = {CODES_FILE, ROWS_FILE, ORDER_FILE} - manifest.files.keys()
-    if any(kind is not compact for kind in kinds) or scalar != (manifest.representation in {"Float16", "Int8"}):
+    whole = all(kind is compact for kind in kinds) and (compact or manifest.probe_margin is None)
+    if not whole or scalar != (manifest.representation in {"Float16", "Int8"}):
         raise ManifestInvalid(
             f"{file}: index {manifest.index_type}, {manifest.code_bits} bits and a rerank of {manifest.rerank} do not "
             f"fit the representation {manifest.representation}; rebuild"

@@ -31,12 +31,13 @@ class PageOrder:
         self._ends = np.clip(ends - mapping.start, 0, mapping.size)
         self._first_pages = -(-self._starts // PAGE_BYTES)
         self._end_pages = np.maximum(self._ends // PAGE_BYTES, self._first_pages)
-        self._last_probed = np.full(len(starts), -1, dtype=np.int64)
+        # The last is for no part, whose number is -1: to pick the others out would cost each query two more steps.
+        self._last_probed = np.full(len(starts) + 1, -1, dtype=np.int64)
         self._ticks = itertools.count()
 
     def probed(self, parts: _Int64) -> None:
         """A query looked into these parts; -1 stands for none, as FAISS has it."""
-        self._last_probed[parts[parts >= 0]] = next(self._ticks)
+        self._last_probed[parts] = next(self._ticks)
 
     def coldest(self, resident: npt.NDArray[np.bool_], target_bytes: int) -> list[PageRange]:
         """The ranges to give back for target_bytes, whole parts, those never probed first, then the longest unused.
@@ -48,7 +49,7 @@ class PageOrder:
         held = (pages_before[self._end_pages] - pages_before[self._first_pages]) * PAGE_BYTES
         # A part without a page of its own holds nothing, but must go for the page that it shares to go.
         on_shared_pages = (self._first_pages == self._end_pages) & (self._ends > self._starts)
-        order = np.argsort(self._last_probed, kind="stable")
+        order = np.argsort(self._last_probed[:-1], kind="stable")
         order = order[(held > 0)[order] | on_shared_pages[order]]
         given = np.cumsum(held[order])
         enough = int(np.searchsorted(given, target_bytes)) + 1

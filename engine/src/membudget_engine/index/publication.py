@@ -131,6 +131,7 @@ def _manifest_of(
         index_type=largest.index_type,
         nlist=largest.nlist,
         nprobe=largest.nprobe,
+        probe_margin=largest.probe_margin,
         representation=largest.representation,
         code_bits=largest.code_bits,
         rerank=largest.rerank,

@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 from membudget_engine.index.page_advice import PageRange, advise
 
+Ranges = npt.NDArray[np.int64]
+"""Of shape (n, 2), writable and in one piece, as struct iovec: where each begins, on a page border, and its bytes."""
+
 MADV_WILLNEED: Final = 3
 
 _PROCESS_MADVISE: Final = 440
@@ -42,21 +45,23 @@ class RowPrefetch:
         self._one_by_one = False
         weakref.finalize(self, os.close, self._process)
 
-    def ask(self, starts: npt.NDArray[np.int64], byte_counts: npt.NDArray[np.int64]) -> None:
-        """Starts reading these ranges, which begin on page borders; returns before they are there. Raises OSError."""
-        ranges = np.empty((len(starts), 2), dtype=np.int64)
-        ranges[:, 0], ranges[:, 1] = starts, byte_counts
-        for first in range(0, len(ranges), _MOST_RANGES):
-            self._ask(ranges[first : first + _MOST_RANGES])
-
-    def _ask(self, ranges: npt.NDArray[np.int64]) -> None:
-        if not self._one_by_one:
-            asked = _syscall(_PROCESS_MADVISE, self._process, ranges.ctypes.data, len(ranges), MADV_WILLNEED, 0)
-            if asked >= 0:
-                return
+    def ask(self, ranges: Ranges) -> None:
+        """Starts reading these ranges; returns before they are there. Raises OSError."""
+        if self._one_by_one or len(ranges) > _MOST_RANGES:
+            self._ask_in_parts(ranges)
+            return
+        address = ctypes.addressof(ctypes.c_char.from_buffer(ranges.data))
+        if _syscall(_PROCESS_MADVISE, self._process, address, len(ranges), MADV_WILLNEED, 0) < 0:
             number = ctypes.get_errno()
             if number not in _REFUSALS:
                 raise OSError(number, f"process_madvise of {len(ranges)} ranges: {os.strerror(number)}")
             self._one_by_one = True
-        for start, byte_count in ranges.tolist():
-            advise(PageRange(start, start + byte_count), MADV_WILLNEED)
+            self._ask_in_parts(ranges)
+
+    def _ask_in_parts(self, ranges: Ranges) -> None:
+        if self._one_by_one:
+            for start, byte_count in ranges.tolist():
+                advise(PageRange(start, start + byte_count), MADV_WILLNEED)
+        else:
+            for first in range(0, len(ranges), _MOST_RANGES):
+                self.ask(ranges[first : first + _MOST_RANGES])
