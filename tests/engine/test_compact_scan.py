@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from engine.compact_folder import make_compact_folder
 from membudget_engine.embedder import Vectors
 from membudget_engine.index.compact_codes import map_codes, read_codes
-from membudget_engine.index.compact_probing import probe_steps
+from membudget_engine.index.compact_probing import enough, probe_steps
 from membudget_engine.index.compact_scan import NEAREST, QUERY_BITS, CodeScan, Probing, margin_of
 from membudget_engine.index.manifest import CODES_FILE
 
@@ -53,20 +53,39 @@ def test_no_list_is_near_to_a_query_that_is_no_number() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.data())
-def test_a_margin_gives_the_average_query_so_many_lists(queries: int, nlist: int, data: st.DataObject) -> None:
+def test_a_margin_gives_queries_so_many_lists_in_all(queries: int, nlist: int, data: st.DataObject) -> None:
     """R-E01: that is how a builder widens the look step by step."""
     generator = np.random.default_rng(data.draw(st.integers(0, 1_000)))
     lengths = generator.uniform(0.5, 2, queries).astype(np.float32)
     likeness = generator.standard_normal((queries, nlist)).astype(np.float32)
-    wanted = data.draw(st.integers(1, nlist))
-    probing = Probing(nlist, margin_of(likeness, lengths, wanted) + 1e-5)
+    wanted = data.draw(st.integers(1, nlist * queries))
+    probing = Probing(nlist, margin_of(likeness, lengths, wanted) + 1e-6)
 
     scanned = [
         len(probing.lists(one, length)) for one, length in zip(likeness, lengths.astype(float).tolist(), strict=True)
     ]
 
     # The nearest list is scanned even where it lies beyond the margin.
-    assert wanted <= sum(scanned) / queries <= wanted + 1 + 0.1 * nlist
+    assert wanted <= sum(scanned) <= wanted + queries + 1
+
+
+def test_rows_of_zeros_have_a_margin_too() -> None:
+    """R-E01: a text without a word has such a vector."""
+    assert margin_of(np.zeros((3, 20), dtype=np.float32), np.zeros(3, dtype=np.float32), 5) == 0.0
+
+
+@given(st.integers(1, 400), st.integers(2, 1_000))
+def test_the_narrowest_look_that_finds_enough_is_met_to_an_eighth_of_a_step(queries: int, nlist: int) -> None:
+    """R-E01: what is scanned beyond it is scanned by every query."""
+    steps = [step * queries for step in probe_steps(nlist)]
+    for needed in (steps[0], (steps[0] + steps[-1]) // 2, steps[-1], steps[-1] + 1):
+        probing, reached = enough(
+            lambda scanned, needed=needed: (Probing(scanned, None), 0.96 * (scanned >= needed)), steps
+        )
+        wider = min((step for step in steps if step >= needed), default=steps[-1])
+        narrower = max((step for step in steps if step < needed), default=wider)
+        assert min(needed, steps[-1]) <= probing.most <= min(needed, wider) + max(1, -(-(wider - narrower) // 8))
+        assert (reached > 0.95) == (needed <= steps[-1])
 
 
 @pytest.mark.parametrize("bits", [1, 2])

@@ -4,7 +4,7 @@ It does not cover the look itself (compact_scan), codes and rows being written (
 compared with (recall).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,8 +22,15 @@ from membudget_engine.index.recall import RecallSample, recall
 RECALL_WANTED: Final = 0.955
 """Of the true ten neighbours, in the sample that the margin is chosen by."""
 
+_HALVINGS: Final = 3
+"""Of the step in which it becomes enough: the rest of a step would be scanned in vain by every query."""
+
 _MOST_OF_AVERAGE: Final = 2
 """So many times the lists of the average query are the most for any."""
+
+
+_Tried = tuple[Probing, float]
+"""And the recall that it reached."""
 
 
 @dataclass(frozen=True)
@@ -46,27 +53,48 @@ def probe_steps(nlist: int) -> list[int]:
     return sorted({-(-nlist // share) for share in shares})
 
 
-def narrowest(written: WrittenIndex, sample: RecallSample) -> tuple[Probing, float]:
-    """The first step of probing that finds what is wanted, or all lists, and the recall it reached. Raises OSError."""
+def narrowest(written: WrittenIndex, sample: RecallSample) -> _Tried:
+    """The narrowest probing that finds what is wanted, or all lists. Raises OSError."""
     queries = written.rotation.apply(sample.queries)
+    likeness, lengths = queries @ written.centroids.T, np.linalg.norm(queries, axis=1)
     index, lists = map_codes(written.codes)
-    probing, reached = Probing(len(written.centroids), None), 0.0
-    for probing in _probings(queries @ written.centroids.T, np.linalg.norm(queries, axis=1)):
+
+    def tried(scanned: int) -> _Tried:
+        probing = _probing(likeness, lengths, scanned)
         scan = CodeScan(lists, written.centroids, probing, written.bits)
-        reached = _reached(scan, queries, written, sample)
-        if reached >= RECALL_WANTED:
-            break
+        return probing, _reached(scan, queries, written, sample)
+
+    found = enough(tried, [step * len(queries) for step in probe_steps(likeness.shape[1])])
     del index  # which the lists are parts of
-    return probing, reached
+    return found
 
 
-def _probings(likeness: Vectors, lengths: Vectors) -> Iterator[Probing]:
-    nlist = likeness.shape[1]
-    for step in probe_steps(nlist):
-        if step == nlist:
-            yield Probing(nlist, None)
+def enough(tried: Callable[[int], _Tried], steps: Sequence[int]) -> _Tried:
+    """The first of steps that look wider and wider, or what lies between it and the one before; else the last."""
+    too_narrow, wide = 0, steps[0]
+    found = tried(wide)
+    for step in steps[1:]:
+        if found[1] >= RECALL_WANTED:
+            break
+        too_narrow, wide = wide, step
+        found = tried(wide)
+    for _ in range(_HALVINGS if too_narrow and found[1] >= RECALL_WANTED else 0):
+        between = (too_narrow + wide) // 2
+        narrower = tried(between)
+        if narrower[1] >= RECALL_WANTED:
+            wide, found = between, narrower
         else:
-            yield Probing(min(nlist, _MOST_OF_AVERAGE * step), margin_of(likeness, lengths, step))
+            too_narrow = between
+    return found
+
+
+def _probing(likeness: Vectors, lengths: Vectors, scanned: int) -> Probing:
+    """With which these queries scan so many lists in all, or a few more."""
+    queries, nlist = likeness.shape
+    if scanned >= queries * nlist:
+        return Probing(nlist, None)
+    most = min(nlist, -(-_MOST_OF_AVERAGE * scanned // queries))
+    return Probing(most, margin_of(likeness, lengths, scanned))
 
 
 def _reached(scan: CodeScan, queries: Vectors, written: WrittenIndex, sample: RecallSample) -> float:

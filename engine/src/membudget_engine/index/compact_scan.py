@@ -50,11 +50,13 @@ class Probing:
         return chosen[(-likeness[chosen]).argsort(kind="stable")[: self.most]]
 
 
-def margin_of(likeness: Vectors, lengths: Vectors, lists: int) -> float:
-    """The margin within which queries have so many lists on average; one row of likeness for each of them."""
+def margin_of(likeness: Vectors, lengths: Vectors, scanned: int) -> float:
+    """The margin within which queries have so many lists in all; one row of likeness for each of them."""
     nearest = np.partition(likeness, -NEAREST, axis=1)[:, -NEAREST:] if likeness.shape[1] > NEAREST else likeness
-    below = ((nearest.mean(axis=1, keepdims=True) - likeness) / lengths[:, np.newaxis]).ravel()
-    return float(np.partition(below, lists * len(likeness) - 1)[lists * len(likeness) - 1])
+    # A row of zeros is as far from all lists.
+    at_least = np.maximum(lengths, np.finfo(np.float32).tiny)[:, np.newaxis]
+    below = ((nearest.mean(axis=1, keepdims=True) - likeness) / at_least).ravel()
+    return float(np.partition(below, scanned - 1)[scanned - 1])
 
 
 class CodeScan:
