@@ -234,7 +234,15 @@ def _cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:5_000])
 
 
-@pytest.mark.parametrize("damage", [_foreign, _wrapped_flat, _shifted_ids, _cut])
+def _no_number(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    # Before 20,000 codes with their ids come the sizes of 141 lists, before those 72 kB of centroids.
+    middle = len(content) - 20_000 * (2 * 16 + 20 + 8) - 141 * 8 - 36_000
+    content[middle : middle + 8] = b"\xff" * 8
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [_foreign, _wrapped_flat, _shifted_ids, _cut, _no_number])
 def test_hostile_codes_with_a_right_checksum_are_refused(copy: Path, damage: Callable[[Path], None]) -> None:
     """R-E01: a manifest only says that the files are those somebody meant."""
     damage(copy / CODES_FILE)

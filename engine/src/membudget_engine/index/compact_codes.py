@@ -146,6 +146,8 @@ def read_codes(file: Path, manifest: Manifest) -> CompactCodes:
     rotation = faiss.rev_swig_ptr(values.data(), values.size()).reshape(lists.d, lists.d)
     digest = hashlib.blake2b(rotation.data, digest_size=16).digest()
     centroids = memory[head.centroids_at :][: manifest.nlist * lists.d * _FLOAT_BYTES].view(np.float32)
+    if not np.isfinite(centroids).all():
+        raise IndexInvalid(f"{file} has centroids that are no numbers, to which no list is near: rebuild it")
     probing = Probing(manifest.nprobe, manifest.probe_margin)
     scan = CodeScan(lists, centroids.reshape(manifest.nlist, lists.d), probing, manifest.code_bits)
     return CompactCodes(index, rotation, digest, scan, _list_starts(file, lists), memory)

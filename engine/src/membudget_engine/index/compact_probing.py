@@ -28,7 +28,6 @@ _HALVINGS: Final = 3
 _MOST_OF_AVERAGE: Final = 2
 """So many times the lists of the average query are the most for any."""
 
-
 _Tried = tuple[Probing, float]
 """And the recall that it reached."""
 

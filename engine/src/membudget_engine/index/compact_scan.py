@@ -1,7 +1,7 @@
 """Covers which lists of a compact index a query scans, and what the codes in them put first.
 
 It does not cover reading codes from a file (compact_codes), the rows behind them (float_rows) nor how widely an index
-looks (compact_build decides, the manifest says).
+looks (compact_probing decides, the manifest says).
 
 A query between two clusters has more lists about as near as the nearest than one inside of a cluster has. So a margin
 says how much less alike than the nearest eight on average a list may be: as many codes find more of the neighbours
