@@ -61,8 +61,11 @@ CLUSTERS = 4_000
 QUERIES = 20_000
 JUDGED = 1_000
 HITS = 10
-THREADS = query_workers()
-"""That ask, as many as the engine's workers. To loaded FAISS it makes no difference: the processors are busy."""
+THREADS = query_workers(waiting_for_rows=True)
+"""That ask, as many as the workers of an engine with a Compact collection.
+
+To loaded FAISS it makes no difference: the processors are busy.
+"""
 WARMING_SECONDS = 4.0
 MEASURED_SECONDS = 6.0
 ROUNDS = 3

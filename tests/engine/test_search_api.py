@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,9 @@ from membudget_engine.caches.semantic_cache import SemanticCache
 from membudget_engine.catalog import Catalog
 from membudget_engine.collection import open_collections
 from membudget_engine.embedder import HashingEmbedder
+from membudget_engine.index.build import build_collection
+from membudget_engine.index.manifest import Representation
+from membudget_engine.ingest.chunk import Chunk
 from membudget_engine.search import Search
 from membudget_engine.search_api import SearchApi, SearchRequest
 from membudget_engine.settings import MAX_BODY_BYTES, MAX_HITS, WAITING_QUERIES, query_workers
@@ -252,6 +256,39 @@ def test_a_known_answer_is_given_while_every_worker_is_at_something_long(
                 await asyncio.gather(*working)
 
         assert expected == asyncio.run(statuses())
+
+
+@pytest.mark.parametrize(("representation", "more"), [("Exact", False), ("Compact", True)])
+def test_where_queries_wait_for_rows_one_more_is_at_work(
+    tmp_path: Path,
+    runtime: MemoryRuntime,
+    make_chunks: Callable[[int], list[Chunk]],
+    representation: Representation,
+    *,
+    more: bool,
+) -> None:
+    """R-E01: while one waits for the disk the processors have work; elsewhere a thread more only costs."""
+    embedder = HashingEmbedder()
+    build_collection(
+        collection="small", chunks=make_chunks(100), embedder=embedder, target=tmp_path / "small", threads=1,
+        progress=lambda _: None, representation=representation,
+    )  # fmt: skip
+    ended = threading.Event()
+
+    with (
+        closing(Catalog(open_collections(tmp_path, embedder))) as catalog,
+        closing(SearchApi(_asked(catalog, embedder, runtime), CollectorRegistry(), lambda _: None)) as api,
+    ):
+
+        async def at_work() -> int:
+            waiting = [asyncio.create_task(api.in_worker(ended.wait)) for _ in range(10)]
+            await asyncio.sleep(0)
+            threads = sum(thread.name.startswith("query") for thread in threading.enumerate())
+            ended.set()
+            await asyncio.gather(*waiting)
+            return threads
+
+        assert query_workers(waiting_for_rows=more) == asyncio.run(at_work())
 
 
 def _asked(catalog: Catalog, embedder: HashingEmbedder, runtime: MemoryRuntime) -> Search:

@@ -178,7 +178,7 @@ def _check(parsed: argparse.Namespace) -> int:
 
 
 def _serve(parsed: argparse.Namespace, stop: StopSignal, reload_signal: ReloadSignal) -> None:
-    # One query uses one thread: there are workers enough for all processors.
+    # One query uses one thread: the workers are enough for all processors.
     limit_thread_pools(1)
     from membudget_engine.lifecycle import serve
 

@@ -90,7 +90,10 @@ class SearchApi:
         self._search = search
         self._observe = observe
         self._registry = registry
-        self._pool = ThreadPoolExecutor(max_workers=query_workers(), thread_name_prefix="query")
+        served = search.catalog.collections.values()
+        compact = any(one.manifest.representation == "Compact" for one in served)
+        workers = query_workers(waiting_for_rows=compact)
+        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="query")
         self._recall = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recall")
         """For what the caches know: it takes a tenth of a search, and waits behind none."""
         self._in_work = 0

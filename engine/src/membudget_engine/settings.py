@@ -83,12 +83,12 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def query_workers() -> int:
-    """Threads that answer queries: one more than processors, for queries wait for rows of a file now and then.
+def query_workers(*, waiting_for_rows: bool = False) -> int:
+    """Threads that answer queries: more than 4 only wait for the interpreter's lock.
 
-    More than 4 only wait for the interpreter's lock.
+    One more where queries wait for rows of a file now and then, as those of Compact collections do.
     """
-    return min(4, processors() + 1)
+    return min(4, max(2, processors()) + waiting_for_rows)
 
 
 def limit_thread_pools(threads: int) -> None:
