@@ -87,6 +87,12 @@ class Contender:
     limit_mb: int | None
     margin: float | None = None
 
+    @property
+    def asked(self) -> str:
+        """Lists and rows that a query looks into."""
+        within = "" if self.margin is None else f" within {self.margin:.3f}"
+        return f"{self.nprobe}{within} / {self.rerank}"
+
 
 def contenders(built: Manifest) -> tuple[Contender, ...]:
     """All, in the order of the table; Compact as it was built, and wider."""
@@ -292,8 +298,7 @@ def _medians(figures: Sequence[dict[str, float] | None]) -> dict[str, float] | N
 
 def _row(contender: Contender, medians: dict[str, float] | None) -> list[object]:
     limit = "none" if contender.limit_mb is None else f"{contender.limit_mb} MB"
-    within = "" if contender.margin is None else f" within {contender.margin:.3f}"
-    names: list[object] = [contender.name, limit, f"{contender.nprobe}{within} / {contender.rerank}"]
+    names: list[object] = [contender.name, limit, contender.asked]
     if medians is None:
         return [*names, "killed", *["-"] * 6]
     return [*names, f"{medians['recall']:.3f}", _figure(medians["rate"]), round(medians["cpu_us"]),

@@ -136,8 +136,7 @@ def _built(manifest: Manifest, figures: dict[str, float]) -> str:
 def _served(manifest: Manifest, served: dict[str, float]) -> str:
     columns = ["lists / probes / rerank", "recall@10", "queries/s", "CPU us/query", "p50 ms", "p99 ms",
                "anonymous MB", "peak of the cgroup MB"]  # fmt: skip
-    within = "" if manifest.probe_margin is None else f" within {manifest.probe_margin:.3f}"
-    asked = f"{manifest.nlist} / {manifest.nprobe}{within} / {manifest.rerank}"
+    asked = f"{manifest.nlist} / {as_built(manifest, LIMIT_MB).asked}"
     numbers = [round(served[key]) for key in ("anonymous", "peak")]
     times = [round(served["rate"]), round(served["cpu_us"]), served["p50_ms"], served["p99_ms"]]
     row = [asked, f"{served['recall']:.3f}", *times, *numbers]

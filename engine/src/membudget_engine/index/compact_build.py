@@ -75,15 +75,14 @@ def write_compact_index(
     bits = code_bits(count)
     rotation = faiss.RandomRotationMatrix(dimension, dimension)
     rotation.init(_SEED)
-    index, lists = new_codes(rotation, rotation.apply(centroids), bits)
+    rotated = rotation.apply(centroids)
+    index, lists = new_codes(rotation, rotated, bits)
     try:
         _write_lists(directory, index, lists, np.bincount(assigned, minlength=lists.nlist), order)
     except OSError as error:
         raise BuildFailed(f"{directory / CODES_FILE} could not be written: {error}; is the volume full?") from error
     rows = FloatRows(directory / ROWS_FILE, count, dimension)
-    written = WrittenIndex(
-        directory / CODES_FILE, rows, order, rotation, rotation.apply(centroids), bits, _RERANK[bits]
-    )
+    written = WrittenIndex(directory / CODES_FILE, rows, order, rotation, rotated, bits, _RERANK[bits])
     probing, reached = narrowest(written, recall_sample(vectors, count, dimension))
     return ListLayout("IVFRaBitQ", len(centroids), probing.most, probing.margin, bits, _RERANK[bits], reached)
 

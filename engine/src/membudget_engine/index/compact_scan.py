@@ -40,11 +40,8 @@ class Probing:
         if self.margin is None:
             chosen = np.arange(len(likeness))
         else:
-            nearest = likeness.copy()
-            if len(nearest) > NEAREST:
-                nearest.partition(-NEAREST)
             # As plain floats: numpy takes four times as long for the mean of eight.
-            eight = nearest[-NEAREST:].tolist()
+            eight = _nearest(likeness).tolist()
             least = min(sum(eight) / len(eight) - self.margin * length, max(eight))
             (chosen,) = (likeness >= least).nonzero()
         return chosen[(-likeness[chosen]).argsort(kind="stable")[: self.most]]
@@ -52,11 +49,18 @@ class Probing:
 
 def margin_of(likeness: Vectors, lengths: Vectors, scanned: int) -> float:
     """The margin within which queries have so many lists in all; one row of likeness for each of them."""
-    nearest = np.partition(likeness, -NEAREST, axis=1)[:, -NEAREST:] if likeness.shape[1] > NEAREST else likeness
     # A row of zeros is as far from all lists.
     at_least = np.maximum(lengths, np.finfo(np.float32).tiny)[:, np.newaxis]
-    below = ((nearest.mean(axis=1, keepdims=True) - likeness) / at_least).ravel()
+    below = ((_nearest(likeness).mean(axis=1, keepdims=True) - likeness) / at_least).ravel()
     return float(np.partition(below, scanned - 1)[scanned - 1])
+
+
+def _nearest(likeness: Vectors) -> Vectors:
+    """Of the nearest lists, or of all where there are fewer, in no order; for one query or a row for each."""
+    nearest = likeness.copy()
+    if nearest.shape[-1] > NEAREST:
+        nearest.partition(-NEAREST)
+    return nearest[..., -NEAREST:]
 
 
 class CodeScan:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from membudget_engine.embedder import Vectors
 from membudget_engine.errors import IndexInvalid
-from membudget_engine.index.page_advice import PAGE_BYTES, PageRange, advise, page_borders
-from membudget_engine.index.row_prefetch import Ranges, RowPrefetch
+from membudget_engine.index.page_advice import PageRange, advise, page_borders
+from membudget_engine.index.row_prefetch import Ranges, RowPrefetch, pages_of
 
 Positions = npt.NDArray[np.int64]
 """Numbers of rows in the order of the file, which is that of the inverted lists."""
@@ -31,7 +31,6 @@ class FloatRows:
     def __init__(self, file: Path, count: int, dimension: int) -> None:
         """Raises IndexInvalid for a file of another size, OSError when it cannot be mapped."""
         self._row_bytes = dimension * FLOAT16_BYTES
-        self._on_one_page = PAGE_BYTES % self._row_bytes == 0
         expected = count * self._row_bytes
         with file.open("rb") as stream:
             found = stream.seek(0, 2)
@@ -58,16 +57,7 @@ class FloatRows:
 
     def pages(self, positions: Positions) -> Ranges:
         """Those that each of these rows lies on."""
-        pages = np.empty((len(positions), 2), dtype=np.int64)
-        offsets = positions * self._row_bytes
-        if self._on_one_page:
-            offsets &= -PAGE_BYTES
-            pages[:, 1] = PAGE_BYTES
-        else:
-            offsets, ends = page_borders(offsets, offsets + self._row_bytes)
-            pages[:, 1] = ends - offsets
-        pages[:, 0] = offsets + self.range.start
-        return pages
+        return pages_of(self.addresses(positions), self._row_bytes)
 
     def encoded(self, positions: Positions) -> npt.NDArray[np.uint8]:
         """A copy of these rows, as they are in the file. Raises IndexError beyond the last."""

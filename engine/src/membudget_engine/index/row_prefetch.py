@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from membudget_engine.index.page_advice import PageRange, advise
+from membudget_engine.index.page_advice import PageRange, advise, page_borders
 
 Ranges = npt.NDArray[np.int64]
 """Of shape (n, 2), writable and in one piece, as struct iovec: where each begins, on a page border, and its bytes."""
@@ -47,21 +47,25 @@ class RowPrefetch:
 
     def ask(self, ranges: Ranges) -> None:
         """Starts reading these ranges; returns before they are there. Raises OSError."""
-        if self._one_by_one or len(ranges) > _MOST_RANGES:
-            self._ask_in_parts(ranges)
-            return
-        address = ctypes.addressof(ctypes.c_char.from_buffer(ranges.data))
-        if _syscall(_PROCESS_MADVISE, self._process, address, len(ranges), MADV_WILLNEED, 0) < 0:
+        for first in range(0, len(ranges), _MOST_RANGES):
+            self._ask(ranges[first : first + _MOST_RANGES])
+
+    def _ask(self, ranges: Ranges) -> None:
+        if not self._one_by_one:
+            address = ctypes.addressof(ctypes.c_char.from_buffer(ranges.data))
+            if _syscall(_PROCESS_MADVISE, self._process, address, len(ranges), MADV_WILLNEED, 0) >= 0:
+                return
             number = ctypes.get_errno()
             if number not in _REFUSALS:
                 raise OSError(number, f"process_madvise of {len(ranges)} ranges: {os.strerror(number)}")
             self._one_by_one = True
-            self._ask_in_parts(ranges)
+        for start, byte_count in ranges.tolist():
+            advise(PageRange(start, start + byte_count), MADV_WILLNEED)
 
-    def _ask_in_parts(self, ranges: Ranges) -> None:
-        if self._one_by_one:
-            for start, byte_count in ranges.tolist():
-                advise(PageRange(start, start + byte_count), MADV_WILLNEED)
-        else:
-            for first in range(0, len(ranges), _MOST_RANGES):
-                self.ask(ranges[first : first + _MOST_RANGES])
+
+def pages_of(addresses: npt.NDArray[np.int64], byte_count: int) -> Ranges:
+    """Those on which so many bytes from each of these addresses on lie."""
+    begin, end = page_borders(addresses, addresses + byte_count)
+    pages = np.empty((len(addresses), 2), dtype=np.int64)
+    pages[:, 0], pages[:, 1] = begin, end - begin
+    return pages

@@ -15,7 +15,7 @@ from membudget_engine.embedder import Vectors
 from membudget_engine.errors import FileDamaged
 from membudget_engine.index.float_rows import MADV_RANDOM
 from membudget_engine.index.page_advice import PageRange, advise, page_borders
-from membudget_engine.index.row_prefetch import RowPrefetch
+from membudget_engine.index.row_prefetch import RowPrefetch, pages_of
 from membudget_engine.requested_file import ask_for
 
 ROWS_PER_BLOCK: Final = 10_000
@@ -83,9 +83,7 @@ class ScatteredRows:
         step = min(_ROWS_PREFETCHED, block_rows(copied.shape[1]))
         for place in range(0, len(rows), step):
             block = rows[place : place + step]
-            first = self._start + block * self._row_bytes
-            begin, end = page_borders(first, first + self._row_bytes)
-            self._prefetch.ask(np.stack((begin, end - begin), axis=1))
+            self._prefetch.ask(pages_of(self._start + block * self._row_bytes, self._row_bytes))
             copied[place : place + len(block)] = self._rows[block]
         return copied
 
